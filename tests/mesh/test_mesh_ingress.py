@@ -84,13 +84,13 @@ def expanded(*listed: Object, around: Surroundings = AROUND) -> Expansion:
     return expansion.expand(listed, CLASSES, around)
 
 
-def translated(made: Expansion, around: Surroundings = AROUND) -> types.Snapshot:
+def translated(expansion_: Expansion, around: Surroundings = AROUND) -> types.Snapshot:
     config = MeshConfig(Path("/"), "unix:/", "unix:/", Path("/"))
     world = World(
         namespaces=[{"metadata": {"name": "default"}}],
         services=list(around.services.values()),
-        rules=made.beside({name: [] for name in KINDS}),
-        terminations=made.terminations,
+        rules=expansion_.beside({name: [] for name in KINDS}),
+        terminations=expansion_.terminations,
     )
     return Translator(config).translate(world).snapshot
 
@@ -104,8 +104,8 @@ def led(listed: Sequence[Object], host: str, asked: str, around: Surroundings = 
     return str(verdict.status)
 
 
-def problems(made: Expansion, name: str = "web") -> list[str]:
-    return [f"{each.reason}: {each.message}" for each in made.problems[Key("default", name)]]
+def problems(expansion_: Expansion, name: str = "web") -> list[str]:
+    return [f"{each.reason}: {each.message}" for each in expansion_.problems[Key("default", name)]]
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_the_default_backend_takes_the_rest() -> None:
 
 def test_ports_go_by_name_and_number() -> None:
     """As the Service calls them."""
-    made = expanded(
+    expansion_ = expanded(
         an_ingress("web", rule("h.example", path("/", "a", name="grpc"), path("/n", "a", number=90)))
     )
-    (one,) = made.virtual_services
+    (one,) = expansion_.virtual_services
     ports = [route.route[0].destination.port for route in one.spec.http]
     assert [port and port.number for port in ports] == [90, 90]
-    assert problems(made) == []
+    assert problems(expansion_) == []
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_missing_backends_answer_503(backend: Object, why: str) -> None:
     around = replace(AROUND, services={**AROUND.services, Key("default", "out"): outside})
     lost = {"path": "/lost", "pathType": "Prefix", "backend": backend}
     one = an_ingress("web", rule("shop.example", path("/", "a"), lost))
-    made = expanded(one, around=around)
-    assert problems(made) == [f"BackendMissing: spec.rules[0].http.paths[1].backend: {why}"]
-    (host,) = made.virtual_services
+    expansion_ = expanded(one, around=around)
+    assert problems(expansion_) == [f"BackendMissing: spec.rules[0].http.paths[1].backend: {why}"]
+    (host,) = expansion_.virtual_services
     assert host.spec.http[0].direct_response is not None
     assert host.spec.http[0].direct_response.status == 503
     assert led([one], "shop.example", "/x", around=around) == "a"
@@ -285,8 +285,8 @@ def test_hosts_are_held_by_one_namespace() -> None:
         tls=[{"hosts": ["shop.example"], "secretName": "x"}],
     )
     assert led([old, new], "shop.example", "/pay", around=around) == "a"
-    told = expanded(old, new, around=around).problems[Key("other", "web")]
-    assert "HostHeld" in {each.reason for each in told}
+    reported = expanded(old, new, around=around).problems[Key("other", "web")]
+    assert "HostHeld" in {each.reason for each in reported}
 
 
 # Annotations
@@ -299,8 +299,8 @@ def test_rewriting() -> None:
         rule("shop.example", path("/something(/|$)(.*)", "a", "ImplementationSpecific")),
         annotations={words.REWRITE_TARGET: "/$2"},
     )
-    (made,) = expanded(one).virtual_services
-    (route,) = made.spec.http
+    (expansion_,) = expanded(one).virtual_services
+    (route,) = expansion_.spec.http
     assert route.rewrite is not None
     assert route.rewrite.uri_regex_rewrite is not None
     assert route.rewrite.uri_regex_rewrite.rewrite == r"/\2"
@@ -348,8 +348,8 @@ def test_redirects(annotation: Mapping[str, str], tls: bool, is_redirected: bool
     one = an_ingress("web", rule("shop.example", path("/", "a")), annotations=annotation, tls=certificate)
     plain = an_ingress("plain", rule("shop.example", path("/plain", "b")), created=2)
     around = replace(AROUND, ports=Ports(8080, 8443))
-    (made,) = expanded(one, plain, around=around).virtual_services
-    redirects = [route for route in made.spec.http if route.redirect is not None]
+    (expansion_,) = expanded(one, plain, around=around).virtual_services
+    redirects = [route for route in expansion_.spec.http if route.redirect is not None]
     assert bool(redirects) is is_redirected
     for route in redirects:
         assert route.redirect is not None
@@ -431,15 +431,17 @@ def test_a_new_certificate_changes_its_secret_alone() -> None:
 
 def test_missing_secrets_are_told() -> None:
     """Without a certificate a host is served over HTTP alone; an unusable new one leaves the former."""
-    made = expanded(tls_ingress("shop.example"))
-    assert made.terminations == []
-    assert problems(made) == ["SecretMissing: spec.tls[0]: there is no Secret x of type kubernetes.io/tls"]
+    expansion_ = expanded(tls_ingress("shop.example"))
+    assert expansion_.terminations == []
+    assert problems(expansion_) == [
+        "SecretMissing: spec.tls[0]: there is no Secret x of type kubernetes.io/tls"
+    ]
     around = replace(
         AROUND, certificates={Key("default", "x"): TLS}, unusable={Key("default", "x"): "it has no tls.key"}
     )
-    made = expanded(tls_ingress("shop.example"), around=around)
-    assert [each.hosts for each in made.terminations] == [("shop.example",)]
-    assert problems(made) == [
+    expansion_ = expanded(tls_ingress("shop.example"), around=around)
+    assert [each.hosts for each in expansion_.terminations] == [("shop.example",)]
+    assert problems(expansion_) == [
         "SecretInvalid: spec.tls[0]: Secret x: it has no tls.key; the former one is served"
     ]
 
@@ -484,10 +486,10 @@ def test_certificates_out_of_secrets(tmp_path: Path) -> None:
 
 def test_what_the_proxy_refuses_holds_up_nobody() -> None:
     """A rule that is alone new is left out; of several each has a try of its own; until it is changed."""
-    made = expanded(
+    expansion_ = expanded(
         an_ingress("a", rule("a.example", path("/", "a"))), an_ingress("b", rule("b.example", path("/", "b")))
     )
-    one, two = (each.origin for each in made.virtual_services)
+    one, two = (each.origin for each in expansion_.virtual_services)
 
     def rejected(*origins: types.Origin, accepted: Sequence[types.Origin] = ()) -> types.Rejected:
         table = types.Resource("ingress|80", "2", b"", origins)
@@ -495,7 +497,7 @@ def test_what_the_proxy_refuses_holds_up_nobody() -> None:
         return types.Rejected(types.ROUTES, table, "bad path", former)
 
     def served(refused: Refused) -> list[types.Origin]:
-        return [each.origin for each in refused.without(made).virtual_services]
+        return [each.origin for each in refused.without(expansion_).virtual_services]
 
     refused = Refused()
     assert refused.observe([rejected(one, two, accepted=[one])])
@@ -525,8 +527,8 @@ def test_what_the_proxy_says_of_certificates() -> None:
     refused.observe(
         [types.Rejected(types.SECRET, certificate, "no"), types.Rejected(types.LISTENER, listener, "busy")]
     )
-    told = [(each.reason, each.message) for each in refused.of_tls(tls_ingress("shop.example"))]
-    assert told == [("SecretInvalid", "Secret x: no"), ("NotListening", "HTTPS is not served: busy")]
+    reported = [(each.reason, each.message) for each in refused.of_tls(tls_ingress("shop.example"))]
+    assert reported == [("SecretInvalid", "Secret x: no"), ("NotListening", "HTTPS is not served: busy")]
     assert refused.of_tls(an_ingress("web", rule("shop.example", path("/", "a")))) == []
     refused.observe(
         [types.Accepted(types.LISTENER, (listener,)), types.Accepted(types.SECRET, (certificate,))]

@@ -45,12 +45,12 @@ class Servers:
     udp_: dict[str, Answer] = field(default_factory=dict)
     tcp_: dict[str, Answer] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
-    held: anyio.Event | None = None
+    gate: anyio.Event | None = None
 
     async def udp(self, server: str, _port: int, message: bytes, is_answer: Callable[[bytes], bool]) -> bytes:
         self.asked.append(("udp", server))
-        if self.held is not None:
-            await self.held.wait()
+        if self.gate is not None:
+            await self.gate.wait()
         reply = self.udp_[server](message)
         if reply is None or not is_answer(reply):
             await anyio.sleep_forever()
@@ -69,7 +69,7 @@ def forwarder(servers: Servers, *order: str, time: ManualClock, counted: Counts 
     return Forwarder(Upstreams(lambda: order, {}), servers, time, random.Random(1), counted)
 
 
-async def told(forwarding: Forwarder, message: bytes) -> bytes:
+async def answered(forwarding: Forwarder, message: bytes) -> bytes:
     question = codec.parse(message)
     return await forwarding.ask(question, question.payload_max)
 
@@ -83,15 +83,15 @@ async def test_answers_are_remembered_for_their_time() -> None:
     """Under every spelling, getting older, until the shortest record has ended; then no more."""
     time, servers = ManualClock(), Servers({"a": lambda m: respond(m, ONE)})
     forwarding = forwarder(servers, "a", time=time)
-    assert ttls(await told(forwarding, query(NAME))) == [20]
+    assert ttls(await answered(forwarding, query(NAME))) == [20]
     await time.advance(8)
-    again = await told(forwarding, query("ShOp.eXample"))
+    again = await answered(forwarding, query("ShOp.eXample"))
     assert ttls(again) == [12]
     assert again[:2] == query(NAME)[:2]
     assert b"\x04ShOp\x07eXample" in again
     assert len(servers.asked) == 1
     await time.advance(13)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     assert len(servers.asked) == 2
 
 
@@ -103,13 +103,13 @@ async def test_what_there_is_not_is_remembered(code: int, holds_s: int) -> None:
     time = ManualClock()
     servers = Servers({"a": lambda m: respond(m, [], code=code, authority=[SOA])})
     forwarding = forwarder(servers, "a", time=time)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     await time.advance(max(0, holds_s - 1))
-    reply = await told(forwarding, query(NAME))
+    reply = await answered(forwarding, query(NAME))
     assert head(reply)[1] == code
     assert len(servers.asked) == (1 if holds_s else 2)
     await time.advance(2)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     assert len(servers.asked) == (2 if holds_s else 3)
 
 
@@ -118,33 +118,33 @@ async def test_long_times_are_cut_and_none_is_not_kept() -> None:
     time = ManualClock()
     day = Servers({"a": lambda m: respond(m, [codec.address(NAME, "192.0.2.7", 86400)])})
     forwarding = forwarder(day, "a", time=time)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     await time.advance(31)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     assert len(day.asked) == 2
     never = Servers({"a": lambda m: respond(m, [codec.address(NAME, "192.0.2.7", 0)])})
     forwarding = forwarder(never, "a", time=time)
     for _ in range(2):
-        await told(forwarding, query(NAME))
+        await answered(forwarding, query(NAME))
     assert len(never.asked) == 2
 
 
 async def test_equal_questions_are_asked_once() -> None:
     """Everybody who asks meanwhile gets that answer, with their own id."""
-    time, servers = ManualClock(), Servers({"a": lambda m: respond(m, ONE)}, held=anyio.Event())
+    time, servers = ManualClock(), Servers({"a": lambda m: respond(m, ONE)}, gate=anyio.Event())
     forwarding = forwarder(servers, "a", time=time)
     answers: list[bytes] = []
 
     async def ask(number: int) -> None:
         message = number.to_bytes(2, "big") + query(NAME)[2:]
-        answers.append(await told(forwarding, message))
+        answers.append(await answered(forwarding, message))
 
     async with anyio.create_task_group() as tasks:
         for number in range(50):
             tasks.start_soon(ask, number)
         await anyio.wait_all_tasks_blocked()
-        assert servers.held is not None
-        servers.held.set()
+        assert servers.gate is not None
+        servers.gate.set()
     assert len(servers.asked) == 1
     assert sorted(int.from_bytes(reply[:2], "big") for reply in answers) == list(range(50))
     assert forwarding._pending == {}
@@ -156,34 +156,34 @@ async def test_a_silent_server_is_passed_over_and_comes_last() -> None:
     servers = Servers({"a": lambda _: None, "b": lambda m: respond(m, ONE)})
     forwarding = forwarder(servers, "a", "b", time=time)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(told, forwarding, query(NAME))
+        tasks.start_soon(answered, forwarding, query(NAME))
         await anyio.wait_all_tasks_blocked()
         await time.advance(1.9)
         assert servers.asked == [("udp", "a")]
         await time.advance(0.2)
-    await told(forwarding, query("other.example"))
+    await answered(forwarding, query("other.example"))
     assert servers.asked == [("udp", "a"), ("udp", "b"), ("udp", "b")]
 
 
 async def test_one_that_refuses_is_passed_over() -> None:
     """Another may know; if none does the last word is told."""
     servers = Servers({"a": lambda m: respond(m, [], code=codec.REFUSED), "b": lambda m: respond(m, ONE)})
-    reply = await told(forwarder(servers, "a", "b", time=ManualClock()), query(NAME))
+    reply = await answered(forwarder(servers, "a", "b", time=ManualClock()), query(NAME))
     assert head(reply)[2][1] == 1
-    assert head(await told(forwarder(servers, "a", time=ManualClock()), query(NAME)))[1] == codec.REFUSED
+    assert head(await answered(forwarder(servers, "a", time=ManualClock()), query(NAME)))[1] == codec.REFUSED
 
 
 async def test_nobody_answers() -> None:
     """A failure after five seconds at most; what was remembered serves again for a while (RFC 8767)."""
     time, servers = ManualClock(), Servers({"a": lambda m: respond(m, ONE)})
     forwarding = forwarder(servers, "a", "b", "c", time=time)
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     silent: Answer = lambda _: None  # noqa: E731 - a value of the table
     servers.udp_ = {"a": silent, "b": silent, "c": silent}
     replies_: list[bytes] = []
 
     async def ask(name: str) -> None:
-        replies_.append(await told(forwarding, query(name)))
+        replies_.append(await answered(forwarding, query(name)))
 
     async with anyio.create_task_group() as tasks:
         await time.advance(60)
@@ -204,7 +204,7 @@ async def test_cut_answers_are_asked_again_by_tcp() -> None:
     question = codec.parse(query(NAME))
     assert head(await forwarding.ask(question, 65535))[2][1] == 100
     assert servers.asked == [("udp", "a"), ("tcp", "a")]
-    cut = await told(forwarding, query(NAME))
+    cut = await answered(forwarding, query(NAME))
     assert head(cut)[0] & codec.TRUNCATED
     assert len(cut) <= 512
 
@@ -217,7 +217,7 @@ async def test_a_server_without_edns_is_asked_without() -> None:
         return respond(message, [] if is_new else ONE, code=codec.FORMERR if is_new else codec.NOERROR)
 
     servers = Servers({"a": old})
-    assert head(await told(forwarder(servers, "a", time=ManualClock()), query(NAME)))[2][1] == 1
+    assert head(await answered(forwarder(servers, "a", time=ManualClock()), query(NAME)))[2][1] == 1
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ async def test_what_is_no_answer_is_not_believed(forged: Callable[[bytes], bytes
     answers: list[bytes] = []
 
     async def ask() -> None:
-        answers.append(await told(forwarding, query(NAME)))
+        answers.append(await answered(forwarding, query(NAME)))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask)
@@ -259,7 +259,7 @@ async def test_ids_are_not_the_askers() -> None:
 
     forwarding = forwarder(Servers({"a": note}), "a", time=ManualClock())
     for number in range(20):
-        await told(forwarding, query(f"n{number}.example"))
+        await answered(forwarding, query(f"n{number}.example"))
     assert len(set(ids)) > 15
 
 
@@ -269,7 +269,7 @@ async def test_domains_have_servers_of_their_own() -> None:
     stubs = {"corp.example": ("b",), "lab.corp.example": ("c",)}
     forwarding = Forwarder(Upstreams(lambda: ["a"], stubs), servers, ManualClock(), random.Random(1))
     for name in ("example", "corp.example", "x.corp.example", "y.lab.corp.example", "xcorp.example"):
-        await told(forwarding, query(name))
+        await answered(forwarding, query(name))
     assert [server for _, server in servers.asked] == ["a", "b", "b", "c", "a"]
 
 
@@ -279,9 +279,9 @@ async def test_the_cache_is_bounded() -> None:
     forwarding = forwarder(servers, "a", time=time)
     forwarding.cache._entries_max = 10
     for number in range(30):
-        await told(forwarding, query(f"n{number}.example"))
+        await answered(forwarding, query(f"n{number}.example"))
     assert len(forwarding.cache) == 10
-    await told(forwarding, query("n29.example"))
+    await answered(forwarding, query("n29.example"))
     assert len(servers.asked) == 30
 
 
@@ -299,7 +299,7 @@ async def test_a_resolver_that_asks_us_is_found_out() -> None:
         assert head(await server.answer(passed_on[0], is_tcp=False))[1] == codec.REFUSED
         await time.advance(2.1)
     servers.asked.clear()
-    await told(forwarding, query(NAME))
+    await answered(forwarding, query(NAME))
     assert servers.asked == [("udp", "b")]
 
 
@@ -334,7 +334,7 @@ def test_any_reply_is_survived(tail: bytes, cut: int) -> None:
     message = (asked[:2] + struct.pack("!5H", 0x8180, 1, 1, 1, 1) + asked[12:] + tail)[: 30 + cut]
     try:
         reply = replies.read(message, asked)
-        again = reply.told(codec.parse(asked), 512)
+        again = reply.response(codec.parse(asked), 512)
         assert len(again) <= 512
         list(reply.chain())
         assert reply.ttl_s >= 0

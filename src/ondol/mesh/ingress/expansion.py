@@ -67,11 +67,11 @@ class Expansion:
 
     def beside(self, rules: Mapping[str, Sequence[Rule[Any]]]) -> dict[str, Sequence[Rule[Any]]]:
         """Rules by kind, with those made here."""
-        made: dict[str, Sequence[Rule[Any]]] = {
+        own: dict[str, Sequence[Rule[Any]]] = {
             "Gateway": self.gateways,
             "VirtualService": self.virtual_services,
         }
-        return {kind: [*listed, *made.get(kind, ())] for kind, listed in rules.items()}
+        return {kind: [*listed, *own.get(kind, ())] for kind, listed in rules.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def is_ours(obj: Object, classes: Mapping[str, Object]) -> bool:
 def expand(ingresses: Iterable[Object], classes: Iterable[Object], around: Surroundings) -> Expansion:
     by_name = {objects.name(each): each for each in classes}
     ours = sorted((each for each in ingresses if is_ours(each, by_name)), key=_age)
-    made = Expansion()
+    expanded = Expansion()
     if ours:
-        _Expander(around, made).run(ours)
-    return made
+        _Expander(around, expanded).run(ours)
+    return expanded
 
 
 def _age(obj: Object) -> tuple[str, Key]:
@@ -133,9 +133,9 @@ class _Asked:
 
 
 class _Expander:
-    def __init__(self, around: Surroundings, made: Expansion) -> None:
+    def __init__(self, around: Surroundings, expansion: Expansion) -> None:
         self._around = around
-        self._made = made
+        self._expansion = expansion
         self._hosts: dict[tuple[str, str], _Host] = {}
         """By namespace and host."""
         self._holders: dict[str, str] = {}
@@ -144,7 +144,7 @@ class _Expander:
 
     def run(self, ours: Sequence[Object]) -> None:
         for each in ours:
-            self._made.problems[objects.key(each)] = []
+            self._expansion.problems[objects.key(each)] = []
             for host in _hosts_of(each):
                 self._holders.setdefault(host, objects.namespace(each))
         for number, each in enumerate(ours):
@@ -152,14 +152,14 @@ class _Expander:
         for (namespace, host), of_host in self._hosts.items():
             self._finish(namespace, host, of_host)
         self._terminate(ours)
-        self._made.gateways = [
+        self._expansion.gateways = [
             self._gateway(HTTP, HTTP_NUMBER, "HTTP"),
             self._gateway(HTTPS, HTTPS_NUMBER, "HTTPS"),
         ]
 
     def _tell(self, obj: Object, reason: str, message: str) -> None:
         problem = Problem(reason, message)
-        listed = self._made.problems[objects.key(obj)]
+        listed = self._expansion.problems[objects.key(obj)]
         if problem not in listed:
             listed.append(problem)
 
@@ -275,8 +275,8 @@ class _Expander:
         )
         version = wire.digest(msgspec.json.encode(spec))
         origin = Origin("VirtualService", namespace, f"{OF_INGRESS}{host}", version)
-        self._made.virtual_services.append(Rule(origin, of_host.created, spec))
-        self._made.sources[origin] = list(of_host.sources)
+        self._expansion.virtual_services.append(Rule(origin, of_host.created, spec))
+        self._expansion.sources[origin] = list(of_host.sources)
 
     # TLS
 
@@ -296,7 +296,7 @@ class _Expander:
         by_certificate: dict[str, tuple[Certificate, list[str]]] = {}
         for host, certificate in names.items():
             by_certificate.setdefault(certificate.name, (certificate, []))[1].append(host)
-        self._made.terminations = [
+        self._expansion.terminations = [
             Termination(
                 certificate.name,
                 certificate.version,

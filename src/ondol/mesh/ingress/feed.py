@@ -47,7 +47,7 @@ class Feed:
         )
         self._status = Controller("mesh-ingresses", self._write)
         manager.add(self._status)
-        self._made_of: tuple[Any, ...] = ()
+        self._sources: tuple[Any, ...] = ()
         self._alive: Sequence[Object] = ()
         self._expansion = Expansion()
         self._certificates: dict[Key, tuple[str, Certificate]] = {}
@@ -55,7 +55,7 @@ class Feed:
         self._unusable: dict[Key, str] = {}
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         """What is to be said of each."""
-        self._told: dict[Key, tuple[Problem, ...]] = {}
+        self._reported: dict[Key, tuple[Problem, ...]] = {}
         self._is_reached = False
         self._refused = Refused()
 
@@ -64,13 +64,16 @@ class Feed:
         listed = self._ingresses.lister.list()
         documents = [*listed, *self._classes.lister.list(), *self._secrets.lister.list()]
         documents += services if listed else ()
-        made_of = tuple(map(id, documents))
-        if made_of != self._made_of:
+        sources_now = tuple(map(id, documents))
+        if sources_now != self._sources:
             self._read_secrets()
             self._expansion = expansion.expand(
                 listed, self._classes.lister.list(), self._surroundings(services)
             )
-            self._made_of, self._alive = made_of, documents  # an id is a document's for as long as that lives
+            self._sources, self._alive = (
+                sources_now,
+                documents,
+            )  # an id is a document's for as long as that lives
         return self._refused.without(self._expansion)
 
     def observe(self, outcomes: Iterable[Outcome]) -> bool:
@@ -114,27 +117,27 @@ class Feed:
         the proxy has it.
         """
         self._is_reached = runs(listeners.ingress_name(expansion.HTTP_NUMBER))
-        made = self._expansion
-        problems = {key: list(listed) for key, listed in made.problems.items()}
-        for origin, sources in made.sources.items():
-            held = [
+        expanded = self._expansion
+        problems = {key: list(listed) for key, listed in expanded.problems.items()}
+        for origin, sources in expanded.sources.items():
+            claimed = [
                 Problem("HostHeld", each.message) for each in findings.get(origin, ()) if each.code == CLAIMED
             ]
             if (why := self._refused.rules.get(origin)) is not None:
-                held.append(Problem("RejectedByProxy", why))
+                claimed.append(Problem("RejectedByProxy", why))
             for key in sources:
-                problems[key] += held
+                problems[key] += claimed
         for each in self._ingresses.lister.list():
             if objects.key(each) in problems:
                 problems[objects.key(each)] += self._refused.of_tls(each)
         self._problems = {key: tuple(dict.fromkeys(listed)) for key, listed in problems.items()}
         for each in self._ingresses.lister.list():
             key = objects.key(each)
-            has_news = self._problems.get(key, ()) != self._told.get(key, ())
+            has_news = self._problems.get(key, ()) != self._reported.get(key, ())
             if has_news or self._desired(each) is not None:
                 self._status.enqueue(key)
-        for key in self._told.keys() - self._problems.keys():
-            del self._told[key]
+        for key in self._reported.keys() - self._problems.keys():
+            del self._reported[key]
 
     def _desired(self, obj: Object) -> list[Object] | None:
         """The addresses to write, or None where they are there, or another's to say."""
@@ -161,12 +164,12 @@ class Feed:
         if (desired := self._desired(obj)) is not None:
             with contextlib.suppress(errors.Conflict):  # gone meanwhile, and its name another's
                 await self._writer.write(obj, {_FIELD: {"ingress": desired} if desired else {}})
-        problems, before = self._problems.get(key, ()), self._told.get(key, ())
+        problems, before = self._problems.get(key, ()), self._reported.get(key, ())
         for problem in problems:
             if problem not in before:
                 self._manager.recorder.event(obj, "Warning", problem.reason, problem.message)
         if key in self._problems:
-            self._told[key] = problems
+            self._reported[key] = problems
         return None
 
     async def make_class(self) -> None:

@@ -27,14 +27,14 @@ class Refused:
     _tls: dict[str, str] = field(default_factory=dict)
     """By the name of a certificate's resource or of the listener."""
 
-    def without(self, made: Expansion) -> Expansion:
+    def without(self, expansion: Expansion) -> Expansion:
         """The expansion as it is served."""
         if not self.rules:
-            return made
-        present = {rule.origin for rule in made.virtual_services}
+            return expansion
+        present = {rule.origin for rule in expansion.virtual_services}
         self.rules = {origin: why for origin, why in self.rules.items() if origin in present}
-        served = [rule for rule in made.virtual_services if rule.origin not in self.rules]
-        return replace(made, virtual_services=served)
+        served = [rule for rule in expansion.virtual_services if rule.origin not in self.rules]
+        return replace(expansion, virtual_services=served)
 
     def observe(self, outcomes: Iterable[Outcome]) -> bool:
         changed = False

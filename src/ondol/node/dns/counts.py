@@ -40,7 +40,7 @@ class Counts:
     def asked(self, zone: str, protocol: str, record_type: int) -> None:
         self.requests[zone, protocol, codec.TYPES.get(record_type, "other")] += 1
 
-    def was_told(self, server: str, code: str, seconds: float) -> None:
+    def heard(self, server: str, code: str, seconds: float) -> None:
         if (server, code) not in self.upstream:
             self.upstream[server, code] = Histogram()
         self.upstream[server, code].observe(seconds)

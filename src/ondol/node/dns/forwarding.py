@@ -99,7 +99,7 @@ class Forwarder:
         key = cache.key_of(question)
         if (entry := self.cache.fresh(key)) is not None:
             self._counts.hits[entry.kind] += 1
-            return entry.reply.told(question, size_max, age_s=self.cache.age_s(entry))
+            return entry.reply.response(question, size_max, age_s=self.cache.age_s(entry))
         self._counts.misses += 1
         if self._waiting >= _WAITING_MAX:
             self._counts.rejected += 1
@@ -110,10 +110,10 @@ class Forwarder:
         finally:
             self._waiting -= 1
         if reply is not None:
-            return reply.told(question, size_max)
+            return reply.response(question, size_max)
         if (old := self.cache.stale(key)) is not None:
             self._counts.stale += 1
-            return old.reply.told(question, size_max, ttl_s=_STALE_TTL_S)
+            return old.reply.response(question, size_max, ttl_s=_STALE_TTL_S)
         return codec.reply(question, code=codec.SERVFAIL, authoritative=False, size_max=size_max)
 
     async def chain(self, question: Question, name: str) -> list[codec.Record]:
@@ -166,7 +166,7 @@ class Forwarder:
                 continue
             self._silent.pop(server, None)
             code = codec.CODES.get(reply.code, str(reply.code))
-            self._counts.was_told(server, code, self._clock.monotonic() - began)
+            self._counts.heard(server, code, self._clock.monotonic() - began)
             if reply.code not in _UNSATISFYING:
                 return reply
             last = reply

@@ -45,7 +45,9 @@ class Reply:
         minimum = _TTL.unpack_from(self.message, record.end - _TTL.size)[0]
         return min(record.ttl_s, int(minimum))
 
-    def told(self, question: Question, size_max: int, *, age_s: int = 0, ttl_s: int | None = None) -> bytes:
+    def response(
+        self, question: Question, size_max: int, *, age_s: int = 0, ttl_s: int | None = None
+    ) -> bytes:
         """The response for an asker: with its id and spelling, records `age_s` older, or all of `ttl_s`."""
         sections = [list(self._records(section, age_s, ttl_s)) for section in self.sections]
         kept = self.flags & _FLAGS_KEPT & ~codec.AUTHORITATIVE
