@@ -238,3 +238,30 @@ async def test_an_address_that_is_none_is_refused(api: Any) -> None:
         await api.post(SERVICES, _service("s", clusterIP="fe80::1%eth0")),
     ):
         assert (refused.status, "valid IP address" in refused.json["message"]) == (422, True), refused.json
+
+
+async def test_a_health_check_has_a_port_of_its_own(api: Any) -> None:
+    """One is given where only local endpoints are led to; it stays as it is, and goes with the policy."""
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    live = (await api.post(SERVICES, _service("a", **spec))).json
+    port = live["spec"]["healthCheckNodePort"]
+    assert 30000 <= port <= 32767
+    taken = await api.post(SERVICES, _service("b", **spec, healthCheckNodePort=port))
+    assert taken.status == 422
+    assert "spec.healthCheckNodePort: Invalid value" in taken.json["message"]
+    kept = await api.put(f"{SERVICES}/a", {**live, "spec": {**live["spec"], "healthCheckNodePort": 0}})
+    assert kept.json["spec"]["healthCheckNodePort"] == port
+    other = {**live, "spec": {**live["spec"], "healthCheckNodePort": 31111 if port != 31111 else 31112}}
+    refused = await api.put(f"{SERVICES}/a", {**other, "metadata": {"name": "a"}})
+    assert "spec.healthCheckNodePort: Forbidden: field is immutable" in refused.json["message"]
+    left = await api.patch(f"{SERVICES}/a", {"spec": {"externalTrafficPolicy": "Cluster"}})
+    assert "healthCheckNodePort" not in left.json["spec"]
+    assert (await api.post(SERVICES, _service("b", **spec, healthCheckNodePort=port))).status == 201
+
+
+async def test_health_checks_are_for_local_balancers(api: Any) -> None:
+    """Others may not name a port, and nobody a distribution that there is not."""
+    answer = await api.post(SERVICES, _service("a", type="NodePort", healthCheckNodePort=30999))
+    assert "may only be set when `type` is 'LoadBalancer'" in answer.json["message"]
+    answer = await api.post(SERVICES, _service("a", trafficDistribution="Nearest"))
+    assert answer.json["details"]["causes"][0]["field"] == "spec.trafficDistribution"

@@ -148,6 +148,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "externalIPs",
             "externalName",
             "externalTrafficPolicy",
+            "healthCheckNodePort",
             "internalTrafficPolicy",
             "ipFamilies",
             "loadBalancerClass",  # whose work it is
@@ -157,6 +158,7 @@ _ACTED: dict[str, tuple[str, str, set[str]]] = {
             "publishNotReadyAddresses",
             "selector",
             "sessionAffinity",
+            "trafficDistribution",
             "type",
         },
     ),

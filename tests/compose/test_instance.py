@@ -145,7 +145,18 @@ def test_a_file_of_before_with_ports_for_every_part_is_read(tmp_path: Path) -> N
     """Ports that are sockets now are not asked for any more, and stand in nobody's way."""
     former = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
     (tmp_path / "instance.json").write_text(_with_wrong(ports=former), encoding="utf-8")
-    assert dataclasses.asdict(new_instance(tmp_path).ports) == {"api": 1, "ingress": 1, "observe": 1}
+    ports = {"api": 1, "ingress": 1, "observe": 1, "ingress_tls": 0}
+    assert dataclasses.asdict(new_instance(tmp_path).ports) == ports
+
+
+def test_a_port_that_a_former_file_lacks_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the next start, for good; those that are known outside stay as they are."""
+    (tmp_path / "instance.json").write_text(_with_wrong(), encoding="utf-8")
+    monkeypatch.setattr(instances, "is_free", lambda _port, _address="": True)
+    chosen = instances.with_free_inner_ports(new_instance(tmp_path)).ports
+    assert (chosen.api, chosen.ingress) == (1, 1)
+    assert chosen.ingress_tls > 1
+    assert new_instance(tmp_path).ports == chosen
 
 
 def test_parts_meet_in_the_run_folder(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
     settings = Settings(data_dir=tmp_path / "data")
     instance = instances.load_or_create(settings)
     ports = envoy.mesh_config(instance, settings).reserved_ports
-    assert ports == {instance.ports.api, instance.ports.observe, 53}
+    assert ports == {instance.ports.api, instance.ports.observe, instance.ports.ingress_tls, 53}
     assert instance.ports.ingress not in ports
 
 

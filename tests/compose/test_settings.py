@@ -38,6 +38,7 @@ OWN_TEXTS = {
     "authentication_config": __file__,
     "allowed_unsafe_sysctls": "net.core.*",
     "deny_external_ips": "1",
+    "dns_servers": "192.0.2.53,corp.example=10.0.0.53:5353",
     "enforce_owner_references": "1",
     "load_balancer_address": "192.0.2.1",
     "eviction_hard": "memory.available<1Gi",

@@ -223,3 +223,19 @@ def test_a_pod_concerns_the_services_that_select_it(labels: dict[str, str], serv
             store.put(Key(namespace, name), {"metadata": metadata, "spec": {"selector": selector}})
     pod = {"metadata": {"name": "p", "namespace": "here", "labels": labels}}
     assert set(reconciler._services_of(pod)) == {Key("here", name) for name in services}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "hints"),
+    [
+        (None, None),
+        ("PreferClose", {"forZones": [{"name": "z1"}]}),
+        ("PreferSameZone", {"forZones": [{"name": "z1"}]}),
+        ("PreferSameNode", {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}),
+    ],
+)
+def test_hints_say_for_whom_an_endpoint_is(distribution: str | None, hints: Object | None) -> None:
+    """Its own zone and node, where the Service prefers those near; ready endpoints alone have some."""
+    one = service(trafficDistribution=distribution)
+    document = only(slices.changes(one, [pod(1), pod(2, ready=False)], NODES, []))
+    assert [endpoint.get("hints") for endpoint in document["endpoints"]] == [hints, None]

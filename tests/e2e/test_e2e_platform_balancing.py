@@ -43,3 +43,38 @@ def test_a_load_balancer_is_reached_at_its_address(space: Kubectl) -> None:
 
     space("delete", "service", "web")
     eventually(lambda: space.path("service", "late", INGRESS) == address, "the other has the address now")
+
+
+def test_a_health_check_says_whether_pods_are_here(space: Kubectl) -> None:
+    """200 with how many are ready, as kube-proxy answers, and 503 once there is none."""
+    ports = [{"name": "http", "port": PORT + 1, "targetPort": objects.PORT}]
+    local = objects.service("checked", type="LoadBalancer", externalTrafficPolicy="Local", ports=ports)
+    space.apply(objects.deployment("checked", replicas=2), local)
+    space("rollout", "status", "deployment/checked", "--timeout=60s")
+    url = f"http://127.0.0.1:{space.path('service', 'checked', '.spec.healthCheckNodePort')}/healthz"
+
+    def local_endpoints() -> tuple[int, int]:
+        reply = get(url)
+        return reply.status, reply.value["localEndpoints"]
+
+    eventually(lambda: local_endpoints() == (200, 2), "both are counted")
+    space("scale", "deployment/checked", "--replicas=0")
+    eventually(lambda: local_endpoints() == (503, 0), "nobody is here")
+
+
+def test_clients_stay_with_their_pod(space: Kubectl) -> None:
+    """Of three pods one client of a sticky Service reaches one, with a timeout of its own."""
+    ports = [{"name": "http", "port": PORT + 2, "targetPort": objects.PORT}]
+    sticky = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 600}}}
+    space.apply(
+        objects.deployment("sticky", replicas=3),
+        objects.service("sticky", type="LoadBalancer", ports=ports, **sticky),
+    )
+    space("rollout", "status", "deployment/sticky", "--timeout=60s")
+    address = eventually(lambda: space.path("service", "sticky", INGRESS), "it has an address")
+    url = f"http://{address}:{PORT + 2}/"
+    eventually(lambda: answers(url), "it answers")
+    reached = {get(url).value["pod"] for _ in range(15)}
+    assert len(reached) == 1
+    space("delete", "pod", reached.pop(), "--wait=true")
+    eventually(lambda: answers(url), "another pod answers")

@@ -188,3 +188,17 @@ def test_each_namespace_sees_its_own_rules(shop: Any) -> None:
 def test_every_kind_is_read() -> None:
     """Whatever the table of kinds has."""
     assert set(KINDS) < set(explain.RESOURCES)
+
+
+def test_ingresses_are_named(objs: Any) -> None:
+    """The Ingress whose path decides, among several of a host."""
+    objs.service("web", ip="10.101.0.9")
+    objs.put("IngressClass", "ondol", "", {"controller": "ondol.dev/ingress-controller"})
+    for name, path in (("front", "/"), ("pay", "/pay")):
+        backend = {"service": {"name": "web", "port": {"number": 80}}}
+        paths = [{"path": path, "pathType": "Prefix", "backend": backend}]
+        rules = [{"host": "shop.example", "http": {"paths": paths}}]
+        objs.put("Ingress", name, "default", {"ingressClassName": "ondol", "rules": rules})
+    call = Call(port=80, host="shop.example", path="/pay/now", target="shop.example")
+    explanation = explain.explain(documents(objs), None, call)
+    assert (explanation.kind, explanation.rules) == ("Ingress", ("default/pay",))

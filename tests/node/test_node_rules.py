@@ -251,19 +251,57 @@ def test_only_some_are_led_on_where_sources_are_named() -> None:
     (guarded,) = [entry for entry in listed if entry.sources]
     assert table.elements["vips"]["192.0.2.1 . tcp . 80"] == f"goto {guarded.chain}-from"
     assert table.chains[f"{guarded.chain}-from"] == (
-        f"ip saddr {{ 10.8.1.0/24, 10.9.0.0/16 }} goto {guarded.chain}"
+        f"ip saddr {{ 10.8.1.0/24, 10.9.0.0/16 }} goto {guarded.chain}",
     )
     assert list(table.chains).index(guarded.chain) < list(table.chains).index(f"{guarded.chain}-from")
 
 
 def test_service_table_text() -> None:
-    """Served ports are translated, empty ones refused; sticky ones chosen by the client's address."""
+    """Served ports are translated, empty ones refused."""
     listed = services.entries(
-        [service("a", "10.0.0.5", sessionAffinity="ClientIP"), service("b", "10.0.0.6")],
+        [service("a", "10.0.0.5"), service("b", "10.0.0.6")],
         [slice_of("a", {"addresses": ["10.1.0.2"]})],
     )
     text = service_table.whole(service_table.table("abcdef", listed))
     assert f"10.0.0.5 . tcp . 80 : goto {listed[0].chain}" in text
-    assert "dnat ip to jhash ip saddr mod 1 map { 0 : 10.1.0.2 . 8080 }" in text
+    assert "dnat ip to numgen random mod 1 map { 0 : 10.1.0.2 . 8080 }" in text
     rejected = text[text.index("set rejected {") :].split("}", 1)[0]
     assert "10.0.0.6 . tcp . 80" in rejected
+
+
+def test_sticky_services_remember_clients() -> None:
+    """An endpoint has a set of its clients with the Service's time, a client in it returns, others choose."""
+    one = service(
+        "a",
+        "10.0.0.5",
+        sessionAffinity="ClientIP",
+        sessionAffinityConfig={"clientIP": {"timeoutSeconds": 7}},
+    )
+    (entry,) = services.entries([one], [slice_of("a", {"addresses": ["10.1.0.2"]})])
+    table = service_table.table("abcdef", [entry])
+    ((clients, seconds),) = table.clients.items()
+    endpoint = clients.replace("c-", "e-")
+    assert seconds == 7
+    assert table.chains == {
+        endpoint: (f"update @{clients} {{ ip saddr }}", "meta l4proto tcp dnat ip to 10.1.0.2:8080"),
+        entry.chain: (
+            f"ip saddr @{clients} goto {endpoint}",
+            f"meta l4proto tcp numgen random mod 1 vmap {{ 0 : goto {endpoint} }}",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "addresses"),
+    [
+        ([{"ready": True}, {"ready": False}], ["10.1.0.2"]),
+        ([{"ready": False, "serving": True, "terminating": True}, {"ready": True}], ["10.1.0.3"]),
+        ([{"ready": False, "serving": True, "terminating": True}, {"ready": False}], ["10.1.0.2"]),
+        ([{"ready": False, "serving": False, "terminating": True}, {"ready": False}], []),
+    ],
+)
+def test_draining_endpoints_serve_where_none_is_ready(flags: list[Object], addresses: list[str]) -> None:
+    """Those that end and still serve are the last resort, as kube-proxy has it."""
+    endpoints = [{"addresses": [f"10.1.0.{n}"], "conditions": each} for n, each in enumerate(flags, start=2)]
+    (entry,) = services.entries([service("a", "10.0.0.5")], [slice_of("a", *endpoints)])
+    assert [backend.address for backend in entry.backends] == addresses

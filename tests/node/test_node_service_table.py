@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +21,7 @@ from ondol.api.objects import Key
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
-from ondol.node.network import kernel_table, nft, service_table
+from ondol.node.network import conntrack, kernel_table, nft, service_table
 from ondol.node.network.kernel_table import Kernel, KernelTable
 from ondol.node.network.service_table import Table
 from ondol.node.network.services import Backend, Entry, Owner
@@ -33,12 +35,12 @@ def entry(
     places: Sequence[HostPort],
     backends: Sequence[Backend],
     *,
-    is_sticky: bool = False,
+    sticky_s: int = 0,
     sources: Sequence[str] = (),
 ) -> Entry:
     owner = Owner("Service", Key("shop", name), name)
     own, led = tuple(places), tuple(sorted(backends))
-    return Entry(owner, "", "TCP", 80, own, frozenset(own), is_sticky, led, sources=tuple(sources))
+    return Entry(owner, "", "TCP", 80, own, frozenset(own), sticky_s, led, sources=tuple(sources))
 
 
 _PLACES = st.sampled_from([HostPort("TCP", address, 80) for address in ("10.96.0.1", "10.96.0.2", "")])
@@ -48,7 +50,7 @@ _ENTRIES = st.builds(
     st.sampled_from("abc"),
     st.sets(_PLACES, min_size=1).map(sorted),
     _BACKENDS.map(sorted),
-    is_sticky=st.booleans(),
+    sticky_s=st.sampled_from([0, 10, 10800]),
     sources=st.sampled_from([(), ("10.8.0.0/16",), ("10.8.0.0/16", "10.9.1.0/24")]),
 )
 _RESERVED = st.sets(st.sampled_from([HostPort("TCP", "", 6443), HostPort("UDP", "10.244.0.1", 53)]))
@@ -74,15 +76,16 @@ class Ruleset:
     def __init__(self) -> None:
         self.elements: dict[str, dict[str, str]] | None = None
         self.chains: dict[str, list[str]] = {}
+        self.clients: dict[str, str] = {}
         self.generation = 0
         self.batches: list[str] = []
 
     def run(self, batch: str) -> None:
-        before = json.dumps([self.elements, self.chains])
+        before = json.dumps([self.elements, self.chains, self.clients])
         try:
             self._whole(batch) if batch.startswith("add table") else self._lines(batch)
         except (AssertionError, KeyError, TypeError) as error:
-            self.elements, self.chains = json.loads(before)
+            self.elements, self.chains, self.clients = json.loads(before)
             raise errors.HostError(f"refused: {error!r}", remedy="none") from error
         self.batches.append(batch)
         self.generation += 1
@@ -90,6 +93,7 @@ class Ruleset:
     def _whole(self, batch: str) -> None:
         self.elements = {name: {} for name in service_table.SETS}
         self.chains = {}
+        self.clients = dict(re.findall(r"set (c-\w+) \{ (.*) \}", batch))
         for name, body in re.findall(r"(?:set|map) ([a-z-]+) \{\n(.*?)\n  \}", batch, re.DOTALL):
             listed = re.search(r"elements = \{ (.*) \}", body)
             self.elements[name] = _parsed(listed.group(1)) if listed else {}
@@ -109,24 +113,39 @@ class Ruleset:
                     self.chains[name].clear()
                 case "add", "rule":
                     self.chains[name].append(rest[0])
+                    self._consistent()
                 case "delete", "chain":
                     del self.chains[name]
                     self._consistent()
-                case "add", "element":
-                    for key, verdict in _parsed(rest[0].strip("{} ")).items():
-                        assert self.elements[name].get(key, verdict) == verdict, "exists"
-                        self.elements[name][key] = verdict
-                    self._consistent()
-                case "delete", "element":
-                    for key in rest[0].strip("{} ").split(", "):
-                        del self.elements[name][key]
                 case _:
-                    raise AssertionError(line)
+                    self._sets(verb, noun, name, "".join(rest).strip("{} "))
+
+    def _sets(self, verb: str, noun: str, name: str, content: str) -> None:
+        assert self.elements is not None
+        match verb, noun:
+            case "add", "set":
+                assert self.clients.setdefault(name, content) == content
+            case "delete", "set":
+                del self.clients[name]
+                self._consistent()
+            case "add", "element":
+                for key, verdict in _parsed(content).items():
+                    assert self.elements[name].get(key, verdict) == verdict, "exists"
+                    self.elements[name][key] = verdict
+                self._consistent()
+            case "delete", "element":
+                for key in content.split(", "):
+                    del self.elements[name][key]
+            case _:
+                raise AssertionError((verb, noun))
 
     def _consistent(self) -> None:
         for elements in (self.elements or {}).values():
             for verdict in elements.values():
                 assert not verdict or verdict.removeprefix("goto ") in self.chains, verdict
+        for rule in itertools.chain.from_iterable(self.chains.values()):
+            assert set(re.findall(r"goto ([\w-]+)", rule)) <= self.chains.keys(), rule
+            assert set(re.findall(r"@(c-\w+)", rule)) <= self.clients.keys(), rule
 
     @property
     def kernel(self) -> Kernel:
@@ -137,9 +156,11 @@ class Ruleset:
 
     @property
     def content(self) -> Any:
-        return sorted(self.chains.items()), {
-            n: dict(sorted(e.items())) for n, e in (self.elements or {}).items()
-        }
+        return (
+            sorted(self.chains.items()),
+            self.clients,
+            {n: dict(sorted(e.items())) for n, e in (self.elements or {}).items()},
+        )
 
 
 def _parsed(listed: str) -> dict[str, str]:
@@ -337,3 +358,109 @@ def test_the_kernel_tells_who_changed_what() -> None:
         assert kernel.digest(ONE) == b""
 
     in_a_network_of_its_own(look)
+
+
+@pytest.mark.root
+def test_a_client_stays_with_its_endpoint() -> None:
+    """Every connection of one client goes where its first went, and other clients are led elsewhere too."""
+
+    def connect() -> None:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        servers = [f"10.244.0.{last}" for last in range(2, 6)]
+        clients = [f"10.9.0.{last}" for last in range(1, 25)]
+        for address in (*servers, *clients):
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "route", "add", "10.96.0.0/16", "dev", "lo"], check=True)
+        place = HostPort("TCP", "10.96.0.1", 80)
+        led = [Backend(address, 8080) for address in servers]
+        nft.run(service_table.whole(settled([entry("a", [place], led, sticky_s=600)], set())))
+        listening = [socket.create_server((address, 8080)) for address in servers]
+        chosen = {client: {_led_to("10.96.0.1", client) for _ in range(3)} for client in clients}
+        assert all(len(each) == 1 for each in chosen.values())
+        assert len(set.union(*chosen.values())) > 1
+        (one,) = chosen[clients[0]]
+        remaining = [backend for backend in led if backend.address != one]
+        before, after = ([entry("a", [place], each, sticky_s=600)] for each in (led, remaining))
+        nft.run(service_table.difference(settled(before, set()), settled(after, set())))
+        assert _led_to("10.96.0.1", clients[0]) != one
+        for client in clients[1:]:
+            assert chosen[client] == {one} or {_led_to("10.96.0.1", client)} == chosen[client]
+        for each in listening:
+            each.close()
+
+    in_a_network_of_its_own(connect)
+
+
+def _led_to(address: str, client: str) -> str:
+    """The endpoint that a connection of the client reaches, as conntrack has it."""
+    with socket.create_connection((address, 80), source_address=(client, 0)) as connection:
+        port = connection.getsockname()[1]
+        sent = conntrack.Tuple(client, address, port, 80)
+        (flow,) = [each for each in conntrack.flows(socket.IPPROTO_TCP) if each.original == sent]
+    return flow.reply.source
+
+
+@pytest.mark.root
+def test_datagrams_leave_an_endpoint_that_is_gone() -> None:
+    """A client that sends from one port goes to the next endpoint once its flow is ended, and stays there."""
+
+    def send() -> None:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        addresses = ("10.244.0.2", "10.244.0.3")
+        for address in addresses:
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        subprocess.run(["ip", "route", "add", "10.96.0.0/16", "dev", "lo"], check=True)
+        servers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in addresses]
+        for server, address in zip(servers, addresses, strict=True):
+            server.bind((address, 8080))
+            server.settimeout(5)
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        entries = [
+            dataclasses.replace(
+                entry("a", [HostPort("UDP", "10.96.0.1", 80)], [Backend(address, 8080)]), protocol="UDP"
+            )
+            for address in addresses
+        ]
+        nft.run(service_table.whole(settled(entries[:1], set())))
+        client.sendto(b"1", ("10.96.0.1", 80))
+        assert servers[0].recv(10) == b"1"
+        assert list(conntrack.stale(conntrack.flows(), entries[:1])) == []
+        nft.run(service_table.difference(settled(entries[:1], set()), settled(entries[1:], set())))
+        (flow,) = conntrack.stale(conntrack.flows(), entries[1:])
+        assert conntrack.end(flow)
+        assert not conntrack.end(flow)
+        client.sendto(b"2", ("10.96.0.1", 80))
+        assert servers[1].recv(10) == b"2"
+        for each in (client, *servers):
+            each.close()
+
+    in_a_network_of_its_own(send)
+
+
+def test_only_translated_flows_go_stale() -> None:
+    """Flows to a Service's address or node port that lead to no endpoint; never those to other machines."""
+    service = dataclasses.replace(
+        entry(
+            "a", [HostPort("UDP", "10.96.0.1", 53), HostPort("UDP", "", 30053)], [Backend("10.244.0.2", 53)]
+        ),
+        protocol="UDP",
+    )
+
+    def flow(to: tuple[str, int], back: tuple[str, int]) -> conntrack.Flow:
+        client, port = "10.9.0.1", 4000
+        original = conntrack.Tuple(client, to[0], port, to[1])
+        return conntrack.Flow(original, conntrack.Tuple(back[0], client, back[1], port), b"")
+
+    led, gone = ("10.244.0.2", 53), ("10.244.0.9", 53)
+    unserved = ("10.96.0.1", 53)
+    elsewhere = ("192.0.2.7", 30053)
+    cases = {
+        flow(unserved, led): False,
+        flow(unserved, gone): True,
+        flow(unserved, unserved): True,
+        flow(("192.0.2.1", 30053), led): False,
+        flow(("192.0.2.1", 30053), gone): True,
+        flow(elsewhere, elsewhere): False,
+        flow(("10.96.0.9", 53), gone): False,
+    }
+    assert set(conntrack.stale(cases, [service])) == {each for each, is_stale in cases.items() if is_stale}

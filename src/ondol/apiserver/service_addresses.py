@@ -23,6 +23,7 @@ class _Port(msgspec.Struct):
 class _Spec(msgspec.Struct):
     clusterIP: str = ""  # noqa: N815 - likewise
     ports: list[_Port] | None = None
+    healthCheckNodePort: int = 0  # noqa: N815 - likewise
 
 
 class _Service(msgspec.Struct):
@@ -72,7 +73,11 @@ class ServiceAddresses:
 
     def _add(self, record: Record) -> None:
         spec = _decode(record.value).spec
-        listed: tuple[str | int, ...] = (spec.clusterIP, *(port.nodePort for port in spec.ports or ()))
+        listed: tuple[str | int, ...] = (
+            spec.clusterIP,
+            spec.healthCheckNodePort,
+            *(port.nodePort for port in spec.ports or ()),
+        )
         values = tuple(value for value in listed if value)
         self._values[record.name] = values
         for value in values:

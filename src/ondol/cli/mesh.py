@@ -133,7 +133,7 @@ def _rule(explanation: Explanation) -> str:
     verdict = explanation.verdict
     if not explanation.rules:
         return "none"
-    return f"VirtualService {' or '.join(explanation.rules)}" + (
+    return f"{explanation.kind} {' or '.join(explanation.rules)}" + (
         f", route {verdict.route}" if verdict.route else ""
     )
 

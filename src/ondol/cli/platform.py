@@ -53,7 +53,11 @@ def _warn_of_fixed_ports(chosen: settings.Settings, explicit: Collection[str]) -
     instance = instances.load(chosen.data_dir)
     if instance is None:
         return
-    ports = {"api_port": instance.ports.api, "ingress_port": instance.ports.ingress}
+    ports = {
+        "api_port": instance.ports.api,
+        "ingress_port": instance.ports.ingress,
+        "ingress_tls_port": instance.ports.ingress_tls,
+    }
     for name, port in ports.items():
         value = getattr(chosen, name)
         if name in explicit and value != port:

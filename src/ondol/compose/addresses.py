@@ -27,6 +27,7 @@ def reserved_ports(instance: Instance) -> frozenset[HostPort]:
         {
             HostPort("TCP", "", ports.api),
             HostPort("TCP", "", ports.ingress),
+            *([HostPort("TCP", "", ports.ingress_tls)] if ports.ingress_tls else ()),
             HostPort("TCP", bridge, ports.observe),
             HostPort("TCP", bridge, DNS_PORT),
             HostPort("UDP", bridge, DNS_PORT),

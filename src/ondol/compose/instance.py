@@ -14,10 +14,10 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ondol.api import own_paths
 from ondol.base import errors, files
@@ -36,15 +36,18 @@ _OCTETS: Final = range(100, 250, 2)
 class Ports:
     """TCP ports; the parts speak to each other by sockets in the run folder.
 
-    `api` and `ingress` are known outside and stay; `observe`, where pods send spans, may move at a start.
+    `api`, `ingress` and `ingress_tls` are known outside and stay; `observe`, where pods send spans, may move
+    at a start.
     """
 
     api: int
     ingress: int
     observe: int
+    ingress_tls: int = 0
+    """0 until it is chosen, in a folder from before there was such a port."""
 
 
-_PREFERRED: Final = Ports(api=6443, ingress=8080, observe=16686)
+_PREFERRED: Final = Ports(api=6443, ingress=8080, observe=16686, ingress_tls=8443)
 _INNER: Final = ("observe",)
 
 
@@ -128,7 +131,7 @@ def load(data_dir: Path) -> Instance | None:
         return Instance(
             id=f"{int(document['id'], 16):06x}",
             data_dir=data_dir,
-            ports=Ports(**{field.name: int(document["ports"][field.name]) for field in fields(Ports)}),
+            ports=Ports(**{field.name: int(_port(document["ports"], field)) for field in fields(Ports)}),
             pod_cidr=str(ipaddress.IPv4Network(document["pod_cidr"])),
             service_cidr=str(ipaddress.IPv4Network(document["service_cidr"])),
         )
@@ -139,6 +142,10 @@ def load(data_dir: Path) -> Instance | None:
             f"{data_dir / FILE} cannot be read: {errors.why(error)}",
             remedy=f"restore or remove {data_dir / FILE}",
         ) from error
+
+
+def _port(ports: Mapping[str, Any], of: Field[Any]) -> Any:
+    return ports[of.name] if of.default is MISSING else ports.get(of.name, of.default)
 
 
 def on_this_machine() -> Iterator[Instance]:
@@ -199,12 +206,17 @@ def with_free_inner_ports(instance: Instance) -> Instance:
     """The instance with new ports for its own parts where others took theirs while it was down."""
     ports = asdict(instance.ports)
     moved = [name for name in _INNER if not is_free(ports[name])]
-    if not moved:
+    new = [name for name, port in ports.items() if not port]
+    if not moved and not new:
         return instance
     with _choosing():
         taken = _promised_ports()
         for name in moved:
             ports[name] = _any_free_port(taken | set(ports.values()))
+        for name in new:
+            port = getattr(_PREFERRED, name)
+            is_taken = port in taken or port in ports.values() or not is_free(port)
+            ports[name] = _any_free_port(taken | set(ports.values())) if is_taken else port
         relocated = replace(instance, ports=Ports(**ports))
         save(relocated)
         _promise(relocated)
@@ -235,7 +247,11 @@ def save(instance: Instance) -> None:
 
 
 def _free_ports(settings: Settings) -> Ports:
-    preferred = asdict(_PREFERRED) | {"api": settings.api_port, "ingress": settings.ingress_port}
+    preferred = asdict(_PREFERRED) | {
+        "api": settings.api_port,
+        "ingress": settings.ingress_port,
+        "ingress_tls": settings.ingress_tls_port,
+    }
     taken = _promised_ports()
     chosen: dict[str, int] = {}
     for name, port in preferred.items():

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ondol.api import eviction_thresholds, sysctls
 from ondol.api.pod_security import policies
-from ondol.base import comma_list, errors, host_ports, names
+from ondol.base import comma_list, errors, host_ports, name_servers, names
 from ondol.compose import hints
 
 ENVIRONMENT_PREFIX = "ONDOL_"
@@ -37,6 +37,8 @@ class Settings:
     """Preferred port of the API server; a free one is taken when it is in use at the first start."""
     ingress_port: int = 8080
     """Preferred port of the ingress gateway on this machine."""
+    ingress_tls_port: int = 8443
+    """Preferred port of the ingress gateway on this machine for TLS."""
     ingress_address: str = "127.0.0.1"
     """Address the ingress gateway listens on; `0.0.0.0` opens it to the network."""
     ingress_ports: str = "80, 443, 1024-65535"
@@ -48,6 +50,9 @@ class Settings:
     load_balancer_address: str = ""
     """Address of this machine at which Services of type LoadBalancer are reached; empty is one that this
     machine and its pods alone reach. One of the network opens to it every port that such a Service names."""
+    dns_servers: str = ""
+    """Name servers that pods' names outside the cluster are asked of, parted by commas, with a port
+    (`192.0.2.53:5353`) or for one domain (`corp.example=10.0.0.53`); empty takes this machine's."""
     domain: str = "localhost"
     """Domain of serverless services: `<name>.<namespace>.<domain>`."""
     registry_port: int = 0
@@ -226,6 +231,14 @@ def _is_level(text: str) -> bool:
     return True
 
 
+def _are_name_servers(text: str) -> bool:
+    try:
+        name_servers.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 _LEVEL: Final = (_is_level, "privileged, baseline or restricted, as such or of a release (baseline:v1.34)")
 _FILE: Final = (_is_readable, "an absolute path of a file that exists")
 _KEYS: Final = (_are_keys, "plurals with keys in brackets (pods=[app],namespaces=[*]), parted by commas")
@@ -250,9 +263,11 @@ def _are_thresholds(text: str) -> bool:
 _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "api_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
+    "ingress_tls_port": (lambda port: 1 <= port <= 65535, "a port from 1 to 65535"),
     "ingress_address": (_is_address, "an IP address"),
     "ingress_ports": (_are_ports, "ports and ranges of ports from 1 to 65535, parted by commas"),
     "load_balancer_address": (lambda text: not text or _is_ipv4(text), "an IPv4 address"),
+    "dns_servers": (_are_name_servers, "ADDRESS, ADDRESS:PORT or DOMAIN=ADDRESS, parted by commas"),
     "domain": (names.is_dns1123_subdomain, "a DNS name"),
     "registry_port": (lambda port: 0 <= port <= 65535, "a port from 1 to 65535, or 0"),
     "registry_mirrors": (_are_mirrors, "REGISTRY=URL, parted by commas"),

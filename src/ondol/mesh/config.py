@@ -22,6 +22,8 @@ class MeshConfig:
     """Where spans go by OTLP over HTTP; empty turns tracing off."""
     ingress_address: str = "127.0.0.1"
     ingress_port: int = 8080
+    ingress_tls_port: int = 8443
+    """Where the ingress gateway speaks TLS."""
     reserved_ports: frozenset[int] = frozenset()
     """Ports on which other parts of the platform listen."""
     open_ports: tuple[range, ...] = (range(1, 65536),)

@@ -25,6 +25,7 @@ from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.ingress.feed import Feed
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Finding, Kinds, Progress, no_findings
 from ondol.mesh.translate import registry
@@ -74,6 +75,7 @@ class Mesh:
         for name, kind in kinds.items():
             self._informers[name] = manager.informer(kind.resource, optional=True)
             self._informers[name].add_handler(self._on_rule)
+        self._ingress = Feed(manager, config, self._changed.set)
         self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
         self._pod_writer = self._writer(resources.POD, mesh.POD_PROGRAMMED)
@@ -165,12 +167,16 @@ class Mesh:
         def documents(kind: str) -> list[Object]:
             return self._informers[kind].lister.list()
 
+        services = documents("Service")
+        rules = {name: self._acceptance.admit(name, documents(name)) for name in self._kinds}
+        expansion = self._ingress.expand(services)
         return World(
             namespaces=documents("Namespace"),
             pods=self._pods.lister.list(),
-            services=documents("Service"),
+            services=services,
             endpoint_slices=documents("EndpointSlice"),
-            rules={name: self._acceptance.admit(name, documents(name)) for name in self._kinds},
+            rules=expansion.beside(rules),
+            terminations=expansion.terminations,
         )
 
     # Answers out
@@ -180,7 +186,8 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        if self._acceptance.observe(outcomes):
+        must_translate = [self._acceptance.observe(outcomes), self._ingress.observe(outcomes)]
+        if any(must_translate):
             self._changed.set()
         self._try_next()
         self._queue_statuses()
@@ -188,7 +195,7 @@ class Mesh:
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
         steady = self.hub.settled and not self._changed.is_set
-        if steady and self._acceptance.next_trial(self._translation.snapshot):
+        if steady and (self._acceptance.next_trial(self._translation.snapshot) or self._ingress.next_trial()):
             self._changed.set()
 
     async def retry_refused(self) -> None:
@@ -217,6 +224,7 @@ class Mesh:
         for pod in self._pods.lister.list():
             if self._pod_condition(pod) is not None:
                 self._pod_status.enqueue(objects.key(pod))
+        self._ingress.tell(self._findings, self._reached)
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._acceptance.running(self._translation.snapshot)
@@ -228,6 +236,10 @@ class Mesh:
                 if self._rule_conditions(kind, obj) is not None:
                     controller.enqueue(objects.key(obj))
         self._conditions.sweep()
+
+    def _reached(self, port: str) -> bool:
+        """Whether the proxy listens at a port of the ingress."""
+        return self._acceptance.runs(types.LISTENER, port)
 
     def _pod_condition(self, pod: Object) -> list[Object] | None:
         """The condition to write, or None when it is there or it is too early."""
@@ -302,6 +314,10 @@ class Mesh:
         return None
 
     # What the mesh makes itself
+
+    async def make_ingress_class(self) -> None:
+        """Create the class of Ingresses once."""
+        await self._persist(self._ingress.make_class)
 
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone.
@@ -379,5 +395,6 @@ def add_to(manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> Mesh:
     manager.add_runnable(controller.run, "mesh-translate")
     manager.add_runnable(controller.retry_refused, "mesh-retry")
     manager.add_runnable(controller.make_default_gateway, "mesh-default-gateway")
+    manager.add_runnable(controller.make_ingress_class, "mesh-ingress-class")
     manager.add_runnable(controller.keep_ingress_service, "mesh-ingress-service")
     return controller

@@ -21,6 +21,7 @@ from ondol.mesh import evaluate
 from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call, Verdict
+from ondol.mesh.ingress import expansion
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.translate import matches, reach, rules
 from ondol.mesh.translate.registry import VirtualService
@@ -33,6 +34,8 @@ RESOURCES: Final[Mapping[str, Resource]] = {
     "Service": resources.SERVICE,
     "EndpointSlice": resources.ENDPOINT_SLICE,
     **{name: kind.resource for name, kind in KINDS.items()},
+    "Ingress": resources.INGRESS,
+    "IngressClass": resources.INGRESS_CLASS,
 }
 """The objects an explanation is made from, by kind."""
 _INGRESS_SERVICE: Final = Key(reach.ISTIO_SYSTEM, reach.INGRESS_WORKLOAD)
@@ -44,9 +47,11 @@ class Explanation:
 
     verdict: Verdict
     rules: tuple[str, ...] = ()
-    """The VirtualService that decides, as `namespace/name`; several where they are joined at the ingress."""
+    """The VirtualService or Ingress that decides, as `namespace/name`; several where they are joined."""
     not_in_force: tuple[str, ...] = ()
     """Objects whose present version does not serve, with the reason."""
+    kind: str = "VirtualService"
+    """Of the rules."""
 
 
 def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call: Call) -> Explanation:
@@ -56,25 +61,35 @@ def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call:
     """
     config = _config(documents)
     acceptance = Acceptance()
+    rules_ = {name: acceptance.admit(name, documents[name]) for name in KINDS}
     world = World(
         namespaces=documents["Namespace"],
         pods=documents["Pod"],
         services=documents["Service"],
         endpoint_slices=documents["EndpointSlice"],
-        rules={name: acceptance.admit(name, documents[name]) for name in KINDS},
+        rules=_expanded(documents).beside(rules_),
     )
     translation = Translator(config).translate(world)
     excluded = tuple(_not_in_force(documents, acceptance))
     if caller is None:
         port = ingress_ports(config).get(call.port, call.port)
         verdict = evaluate.from_outside(translation.snapshot, replace(call, port=port))
-        return Explanation(verdict, tuple(_at_ingress(world, translation, verdict, port)), excluded)
+        deciding = list(_at_ingress(world, translation, verdict, port))
+        kind = "Ingress" if any(rule.has_plain_hosts for rule in deciding) else "VirtualService"
+        described = tuple(_describe_rule(rule, verdict.route) for rule in deciding)
+        return Explanation(verdict, described, excluded, kind)
     plan = translation.pods.get(caller)
     if plan is None:
         raise errors.NotFound(_why_not_carried(documents, caller))
     call = replace(call, address=_address(translation, call, caller.namespace))
     verdict = evaluate.from_pod(translation.snapshot, plan, call)
     return Explanation(verdict, tuple(_in_mesh(translation, verdict, caller.namespace)), excluded)
+
+
+def _expanded(documents: Mapping[str, Sequence[Object]]) -> expansion.Expansion:
+    """What Ingresses are; over TLS they lead where they lead without."""
+    around = expansion.Surroundings({objects.key(each): each for each in documents["Service"]})
+    return expansion.expand(documents.get("Ingress", ()), documents.get("IngressClass", ()), around)
 
 
 def _config(documents: Mapping[str, Sequence[Object]]) -> MeshConfig:
@@ -113,7 +128,9 @@ def _in_mesh(translation: Translation, verdict: Verdict, namespace: str) -> Iter
         yield _describe_rule(rule)
 
 
-def _at_ingress(world: World, translation: Translation, verdict: Verdict, port: int) -> Iterator[str]:
+def _at_ingress(
+    world: World, translation: Translation, verdict: Verdict, port: int
+) -> Iterator[VirtualService]:
     """The rules that are joined at the virtual host and have a route of the verdict's name."""
     registry = translation.registry
     servers = rules.at_ports(world.gateways, translation.ingress_ports).get(port, ())
@@ -126,11 +143,13 @@ def _at_ingress(world: World, translation: Translation, verdict: Verdict, port: 
     for each in rules.admissions(registry, servers, listening):
         names = {route.name or f"http-{index}" for index, route in enumerate(each.rule.spec.http)}
         if each.host == verdict.virtual_host and not each.holder and verdict.route in names:
-            yield _describe_rule(each.rule)
+            yield each.rule
 
 
-def _describe_rule(rule: VirtualService) -> str:
-    return f"{rule.namespace}/{rule.origin.name}"
+def _describe_rule(rule: VirtualService, route: str = "") -> str:
+    """Routes of an Ingress have its name in theirs."""
+    name = route.partition(":")[0] if rule.has_plain_hosts else rule.origin.name
+    return f"{rule.namespace}/{name}"
 
 
 def _not_in_force(documents: Mapping[str, Sequence[Object]], acceptance: Acceptance) -> Iterator[str]:

@@ -32,8 +32,10 @@ from ondol.base.clock import Clock
 from ondol.base.metrics import Family
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
-from ondol.node import linux, pod_spec, registration, stats, usage, web
+from ondol.node import linux, pod_spec, registration, resolvers, stats, usage, web
 from ondol.node.config import NodeConfig
+from ondol.node.dns.counts import Counts, families
+from ondol.node.dns.forwarding import Forwarder, Network, Upstreams
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images
@@ -45,7 +47,7 @@ from ondol.node.metrics.activity import Activity
 from ondol.node.metrics.books import Books
 from ondol.node.metrics.counted_runtime import CountedRuntime
 from ondol.node.network import ipam, ports, sandbox
-from ondol.node.pods import etc, records, status
+from ondol.node.pods import records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
 from ondol.node.pods.linux_machine import LinuxMachine
@@ -250,9 +252,9 @@ class Agent:
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         config = self._host.config
         sources = self._host.sources
-        view = CacheView(sources.services, self._slices, sources.namespaces)
-        upstream = config.upstream_dns or _host_resolvers(config)
-        dns = DnsServer(config.cluster_domain, view, upstream, self._host.clock)
+        dns = self._name_server(
+            CacheView(sources.services, self._slices, sources.namespaces, str(config.gateway))
+        )
         runtime = self._host.runtime
         node = registration.Registration(
             config,
@@ -283,6 +285,14 @@ class Agent:
             tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)
             _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
+
+    def _name_server(self, view: CacheView) -> DnsServer:
+        config, clock, counts = self._host.config, self._host.clock, Counts()
+        upstreams = Upstreams(resolvers.servers(config), config.stub_domains)
+        rng = random.SystemRandom()  # ids that nobody foresees
+        forwarder = Forwarder(upstreams, Network(), clock, rng, counts)
+        self._page.add(lambda: families(counts, forwarder.cache.__len__))
+        return DnsServer(config.cluster_domain, view, forwarder, clock, counts)
 
     def _listen(self) -> None:
         self._host.sources.services.add_handler(lambda _old, _new: self._services.changed())
@@ -436,12 +446,6 @@ def logged_attempt(pod: Object, name: str, container: Container, *, previous: bo
 
 async def _run_manager(manager: sdk.Manager, *, task_status: TaskStatus[None]) -> None:
     await manager.run(task_status=task_status)
-
-
-def _host_resolvers(config: NodeConfig) -> tuple[str, ...]:
-    text = Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else ""
-    servers = etc.parse_resolv_conf(text)[0]
-    return tuple(server for server in servers if server != str(config.gateway))
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,7 +56,9 @@ class NodeConfig:
     """`crun` or `runc`; empty takes the first that works."""
     dns_port: int = 53
     upstream_dns: tuple[str, ...] = ()
-    """Name servers for names outside the cluster; empty takes the host's."""
+    """Name servers for names outside the cluster, `address` or `address:port`; empty takes the host's."""
+    stub_domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name servers for a domain and all below it."""
     mtu: int = 1500
     max_pods: int = 110
     pod_pids_limit: int = 4096

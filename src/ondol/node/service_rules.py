@@ -10,6 +10,9 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
+import anyio
+import anyio.to_thread
+
 from ondol import sdk
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
@@ -18,8 +21,9 @@ from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.base.signal import Signal
 from ondol.contracts import mesh
-from ondol.node import balancing
-from ondol.node.network import claims, local, service_table, services
+from ondol.node import balancing, health_checks
+from ondol.node.health_checks import HealthChecks
+from ondol.node.network import claims, conntrack, local, service_table, services
 from ondol.node.network.claims import Grant, Loss, Settlement
 from ondol.node.network.kernel_table import KernelTable
 from ondol.node.network.services import Entry
@@ -61,6 +65,10 @@ class ServiceRules:
         self._balanced = balancing.Balancing(host, self._here.balanced_at)
         self._grants: frozenset[Grant] = frozenset()
         self._has_losers = False
+        self._led: frozenset[Entry] = frozenset()
+        """Where datagrams are led since flows were last looked through."""
+        self._unchecked: dict[Key, str] = {}
+        """The Services whose health checks could not be served, with the reason that was told."""
         self._statuses = {kind: _writer(host, resource) for kind, resource in _KINDS.items()}
 
     def changed(self) -> None:
@@ -88,7 +96,11 @@ class ServiceRules:
             self._changed.set()
 
     async def keep(self) -> None:
-        """Put the table in place whenever it differs, at most once a debounce."""
+        """Put the table in place whenever it differs, at most once a debounce; serve the health checks."""
+        async with anyio.create_task_group() as tasks:
+            await self._keep(health_checks.HealthChecks(tasks, self._host.clock))
+
+    async def _keep(self, checks: HealthChecks) -> None:
         while True:
             await self._changed.wait()
             await self._host.clock.sleep(_DEBOUNCE_S)
@@ -98,10 +110,13 @@ class ServiceRules:
                 await self._host.clock.sleep(_RETRY_S)
                 self._changed.set()
                 continue
+            await self._end_stale_flows(settlement)
             self._grants = settlement.grants
             self._has_losers = bool(settlement.losses)
             await self._tell(settlement.losses)
             self._has_losers |= not await self._balanced.tell(settlement)
+            await self._serve_checks(checks)
+            self._has_losers |= bool(self._unchecked)
 
     def _settlement(self) -> Settlement:
         listed = services.entries(
@@ -127,6 +142,28 @@ class ServiceRules:
             _log.error("services_not_programmed", error=str(error))
             return False
         return True
+
+    async def _end_stale_flows(self, settlement: Settlement) -> None:
+        """Who sends datagrams without a pause would go on to an endpoint that is gone."""
+        led = frozenset(entry for entry in settlement.entries if entry.protocol == "UDP")
+        if led == self._led:
+            return
+        try:
+            await anyio.to_thread.run_sync(_end_stale, led)
+        except OSError as error:
+            _log.warning("flows_not_ended", error=str(error))
+        self._led = led
+
+    async def _serve_checks(self, checks: HealthChecks) -> None:
+        listed = self._host.sources.services.lister.list()
+        node = self._host.config.name
+        failed = await checks.keep(health_checks.checks(listed, self._slices.lister.list(), node))
+        for service in listed:
+            why = failed.get(objects.key(service), "")
+            if why and why != self._unchecked.get(objects.key(service)):
+                message = f"node {node} {why}"
+                self._host.recorder.event(service, "Warning", "FailedToStartServiceHealthcheck", message)
+        self._unchecked = failed
 
     def _untranslated(self, settlement: Settlement) -> frozenset[HostPort]:
         """What is never translated: the platform's ports, and what listens at the node's own address.
@@ -180,6 +217,11 @@ class ServiceRules:
             return
         if message and written is not None:
             self._host.recorder.event(obj, "Warning", _IN_USE, message)
+
+
+def _end_stale(led: Collection[Entry]) -> None:
+    for flow in conntrack.stale(conntrack.flows(), led):
+        conntrack.end(flow)
 
 
 def _writer(host: Host, resource: Resource) -> Writer:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ondol.api import services
 from ondol.api.schema import causes
 from ondol.api.validation import fields, metadata
 from ondol.base import addresses, names
@@ -14,6 +15,7 @@ from ondol.base.errors import Cause
 _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES: Final = ("Cluster", "Local")
 _EXTERNAL: Final = ("NodePort", "LoadBalancer")
+_DISTRIBUTIONS: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _MAX_AFFINITY_S: Final = 86400
 
@@ -109,6 +111,14 @@ def _traffic(spec: Mapping[str, Any], kind: str) -> Iterator[Cause]:
         if spec.get(field) is not None and kind != "LoadBalancer":
             yield causes.forbidden(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'")
 
+    checked = spec.get("healthCheckNodePort")
+    if checked:
+        yield from fields.port("spec.healthCheckNodePort", checked)
+        if not services.has_health_check(spec):
+            detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
+            yield causes.invalid("spec.healthCheckNodePort", checked, detail)
+    yield from fields.one_of("spec.trafficDistribution", spec.get("trafficDistribution"), _DISTRIBUTIONS)
+
 
 def _address(path: str, value: str) -> Iterator[Cause]:
     try:
@@ -129,6 +139,9 @@ def _reachable(path: str, value: str) -> Iterator[Cause]:
 def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Cause]:
     """An assigned cluster address and its family may not change, but for services of type ExternalName."""
     spec, old_spec = new.get("spec") or {}, old.get("spec") or {}
+    checked = all(map(services.has_health_check, (spec, old_spec)))
+    if checked and spec.get("healthCheckNodePort") != old_spec.get("healthCheckNodePort"):
+        yield causes.forbidden("spec.healthCheckNodePort", fields.IMMUTABLE)
     if "ExternalName" in (spec.get("type"), old_spec.get("type")):
         return
     if old_spec.get("clusterIP"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, Final
 
-from ondol.api import objects, resources, status
+from ondol.api import objects, resources, services, status
 from ondol.api.objects import Object
 from ondol.apiserver.admission.parts import Parts
 from ondol.apiserver.admission.request import Request
@@ -41,6 +41,8 @@ class _Allocation:
         self._cluster_ip()
         if _needs_node_ports(self._service):
             self._node_ports()
+        if services.has_health_check(self._spec):
+            self._health_check_port()
 
     def _is_taken(self, value: str | int) -> bool:
         return self._addresses.is_taken(value, besides=self._key)
@@ -95,11 +97,19 @@ class _Allocation:
             if not chosen:
                 port["nodePort"] = chosen = self._free_port()
             elif chosen not in own:
-                self._check_port(index, chosen, range(low, high + 1))
+                self._check_port(f"spec.ports[{index}].nodePort", chosen, range(low, high + 1))
             self._reserved.add(chosen)
 
-    def _check_port(self, index: int, chosen: int, allowed: range) -> None:
-        path = f"spec.ports[{index}].nodePort"
+    def _health_check_port(self) -> None:
+        low, high = self._config.node_ports
+        chosen = self._spec.get("healthCheckNodePort")
+        if not chosen:
+            self._spec["healthCheckNodePort"] = chosen = self._free_port()
+        elif chosen != objects.spec(self._old).get("healthCheckNodePort"):
+            self._check_port("spec.healthCheckNodePort", chosen, range(low, high + 1))
+        self._reserved.add(chosen)
+
+    def _check_port(self, path: str, chosen: int, allowed: range) -> None:
         if chosen not in allowed:
             why = (
                 "provided port is not in the valid range. The range of valid ports is "

@@ -61,7 +61,10 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         observe_address=addresses.unix(instance, "observe"),
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
-        reserved_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        ingress_tls_port=instance.ports.ingress_tls,
+        reserved_ports=frozenset(
+            {instance.ports.api, instance.ports.observe, instance.ports.ingress_tls, addresses.DNS_PORT}
+        ),
         open_ports=host_ports.ranges(settings.ingress_ports),
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,

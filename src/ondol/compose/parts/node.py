@@ -6,7 +6,7 @@ import errno
 from functools import partial
 from typing import Any
 
-from ondol.base import comma_list, errors
+from ondol.base import comma_list, errors, name_servers
 from ondol.compose import addresses, credentials
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
@@ -66,6 +66,7 @@ def config(instance: Instance, settings: Settings) -> Any:
     from ondol import node
     from ondol.compose import registry
 
+    resolvers = name_servers.parse(settings.dns_servers)
     return node.NodeConfig(
         instance=instance.id,
         name=credentials.node_name(settings),
@@ -86,6 +87,8 @@ def config(instance: Instance, settings: Settings) -> Any:
         image_collection=node.Policy(settings.image_gc_high_percent, settings.image_gc_low_percent),
         restart_backoff=node.restart_backoff(settings.restart_backoff_max_s),
         drain_s=settings.drain_s,
+        upstream_dns=tuple(resolvers.servers),
+        stub_domains=resolvers.stubs,
     )
 
 

@@ -228,10 +228,23 @@ def endpoint(service: Object, pod: Object, address: str, node: Object | None) ->
     zone = objects.labels(node).get(_ZONE) if node else None
     if zone:
         document["zone"] = zone
+    if ready and (hints := _hints(service, pods.node_name(pod), zone)):
+        document["hints"] = hints
     spec = objects.spec(pod)
     if spec.get("hostname") and spec.get("subdomain") == objects.name(service):
         document["hostname"] = spec["hostname"]
     return document
+
+
+def _hints(service: Object, node: str, zone: str | None) -> Object:
+    """For whom an endpoint is, where the Service prefers those near: its own zone or node."""
+    distribution = objects.spec(service).get("trafficDistribution")
+    hints: Object = {}
+    if zone and distribution in ("PreferClose", "PreferSameZone", "PreferSameNode"):
+        hints["forZones"] = [{"name": zone}]
+    if node and distribution == "PreferSameNode":
+        hints["forNodes"] = [{"name": node}]
+    return hints
 
 
 def reference(pod: Object) -> Object:

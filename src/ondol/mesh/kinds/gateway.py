@@ -18,6 +18,8 @@ from ondol.mesh.translate import reach
 from ondol.mesh.translate.registry import Gateway, Registry
 from ondol.mesh.xds.types import Origin
 
+_SHARED: Final = (DEFAULT_GATEWAY, "http.networking.k8s.io", "https.networking.k8s.io")
+"""The platform's own Gateways, those of Ingresses among them."""
 _INGRESS_SERVICE: Final = f"{reach.ISTIO_SYSTEM}/{reach.INGRESS_WORKLOAD}"
 
 
@@ -49,7 +51,7 @@ def _server(
     others = []
     for host in map(str.lower, server.hosts):
         other = taken.setdefault((port, host), gateway.origin)
-        if other.name == DEFAULT_GATEWAY and other.namespace in registry.roots:
+        if other.name in _SHARED and other.namespace in registry.roots:
             taken[port, host] = gateway.origin  # the platform's own is for everybody to share
         elif other != gateway.origin:
             others.append(f"{other.namespace}/{other.name}")

@@ -33,6 +33,7 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2 as tls_inspector
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_proxy
@@ -44,6 +45,7 @@ from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
 from envoy.extensions.transport_sockets.internal_upstream.v3 import internal_upstream_pb2 as internal_upstream
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2 as raw_buffer
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2 as tls_common
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2 as tls_secret
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2 as tls
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as http_options
 from envoy.type.matcher.v3 import filter_state_pb2 as filter_state
@@ -119,6 +121,8 @@ __all__ = [
     "text",
     "tls",
     "tls_common",
+    "tls_inspector",
+    "tls_secret",
     "tracer",
     "typed",
     "upstream",

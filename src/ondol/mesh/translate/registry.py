@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -21,6 +21,10 @@ from ondol.mesh.translate import hosts, reach
 from ondol.mesh.xds.types import Origin
 
 S = TypeVar("S", bound=istio.Struct)
+
+
+OF_INGRESS: Final = "ingress:"
+"""Before the host in the name of a rule that is made of Ingresses; no object's name has a colon."""
 
 
 class Failed(errors.OndolError):
@@ -59,6 +63,11 @@ class Rule(Generic[S]):
     @property
     def namespace(self) -> str:
         return self.origin.namespace
+
+    @property
+    def has_plain_hosts(self) -> bool:
+        """Whether its hosts are names as they stand, which nothing completes: those of Ingresses."""
+        return self.origin.name.startswith(OF_INGRESS)
 
     @property
     def age(self) -> tuple[str, str, str]:

@@ -116,7 +116,11 @@ def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
 def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
     """What one rule asks for, as if it were alone."""
     names = matches.gateway_names(rule.spec.gateways, rule.namespace)
-    full = [registry.qualified(host, rule.namespace) for host in rule.spec.hosts]
+    full = (
+        rule.spec.hosts
+        if rule.has_plain_hosts
+        else [registry.qualified(host, rule.namespace) for host in rule.spec.hosts]
+    )
     for gateway, server in servers:
         if f"{gateway.namespace}/{gateway.origin.name}" not in names:
             continue

@@ -17,9 +17,20 @@ from ondol.contracts import cluster, proxy
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Kind, Kinds, Provided, no_services, rules_with_names
-from ondol.mesh.model import kube
+from ondol.mesh.model import istio, kube
 from ondol.mesh.model.kube import Client, Service
-from ondol.mesh.translate import changes, clusters, listeners, matches, reach, registry, rules, tables, wire
+from ondol.mesh.translate import (
+    changes,
+    clusters,
+    listeners,
+    matches,
+    reach,
+    registry,
+    rules,
+    tables,
+    termination,
+    wire,
+)
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.cache import Cache
 from ondol.mesh.translate.chains import Identity, Layout, Observation
@@ -97,6 +108,7 @@ class Translator:
                     types.ENDPOINTS: self._endpoints(era, current),
                     types.LISTENER: listeners_of_pods,
                     types.ROUTES: tables_of_pods,
+                    types.SECRET: {each.secret: termination.secret(each) for each in world.terminations},
                 },
             )
         )
@@ -141,6 +153,7 @@ class Translator:
         key = (
             tuple(current.services.values()),
             tuple(rule.origin for rule in named),
+            tuple(each.shape for each in world.terminations),
             tuple(rule.origin for rule in wide),
         )
         if self._era is None or self._era.key != key:
@@ -314,7 +327,18 @@ class Translator:
         ]
         identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
         own_listeners, own_tables = {}, {}
-        for number, here in servers.items():
+        secure = [pair for here in servers.values() for pair in here if _is_secure(pair[1])]
+        if secure and world.terminations:
+            origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in secure))
+            place = (self._config.ingress_address, self._config.ingress_tls_port)
+            own_listeners[termination.NAME] = termination.listener(
+                place, world.terminations, identity, self._observation, origins
+            )
+            own_tables[termination.NAME] = maker.ingress(termination.NAME, secure, bound)
+        for number, all_here in servers.items():
+            here = [pair for pair in all_here if not _is_secure(pair[1])]
+            if not here:
+                continue
             if port_problem(self._config, number):
                 continue  # of a version that was served before this was refused
             name = listeners.ingress_name(number)
@@ -324,6 +348,10 @@ class Translator:
             own_listeners[name] = listeners.ingress(port, identity, self._observation, origins)
             own_tables[name] = maker.ingress(name, here, bound)
         return own_listeners, own_tables
+
+
+def _is_secure(server: istio.Server) -> bool:
+    return server.port.protocol.upper() == "HTTPS"
 
 
 def _joined(

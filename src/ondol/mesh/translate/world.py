@@ -9,6 +9,7 @@ from typing import Any
 from ondol.api.objects import Key, Object
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, Rule, VirtualService
 from ondol.mesh.translate.rules import MeshRules
+from ondol.mesh.translate.termination import Termination
 from ondol.mesh.xds.types import Snapshot
 
 
@@ -22,6 +23,8 @@ class World:
     endpoint_slices: Sequence[Object] = ()
     rules: Mapping[str, Sequence[Rule[Any]]] = field(default_factory=dict)
     """The objects of the mesh's own kinds, by kind: each is typed, valid, and equal only to itself."""
+    terminations: Sequence[Termination] = ()
+    """The certificates of the ingress."""
 
     def of(self, kind: str) -> Sequence[Rule[Any]]:
         return self.rules.get(kind, ())

@@ -15,7 +15,13 @@ from ondol.base.metrics import Family, Histogram
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected, Response
 
-_TYPES: Final = {types.CLUSTER: "cds", types.ENDPOINTS: "eds", types.LISTENER: "lds", types.ROUTES: "rds"}
+_TYPES: Final = {
+    types.CLUSTER: "cds",
+    types.ENDPOINTS: "eds",
+    types.SECRET: "sds",
+    types.LISTENER: "lds",
+    types.ROUTES: "rds",
+}
 _SIZE_BYTES: Final = (1.0, 1e3, 1e4, 1e5, 1e6, 4e6, 1e7)
 """Istio's bounds; above 4 MB gRPC's clients refuse a message unless they are told not to."""
 

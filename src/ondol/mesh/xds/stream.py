@@ -23,7 +23,7 @@ from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Outcome, Rejected, Request, Resource, Response, Snapshot
 
 _WILDCARD = "*"
-_BROKEN_LAST = (types.CLUSTER, types.ENDPOINTS)
+_BROKEN_LAST = (types.CLUSTER, types.ENDPOINTS, types.SECRET)
 """Types taken away only when nothing that refers to them is left."""
 
 

@@ -15,8 +15,9 @@ CLUSTER: Final = f"{_API}cluster.v3.Cluster"
 ENDPOINTS: Final = f"{_API}endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = f"{_API}listener.v3.Listener"
 ROUTES: Final = f"{_API}route.v3.RouteConfiguration"
+SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - the name of a type
 
-MAKE_ORDER: Final = (CLUSTER, ENDPOINTS, LISTENER, ROUTES)
+MAKE_ORDER: Final = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
 """Make before break: what is referred to is sent before what refers to it."""
 
 IMPLICIT_WILDCARD: Final = frozenset({CLUSTER, LISTENER})

@@ -24,6 +24,10 @@ Spec = Mapping[str, Any]
 class View(Protocol):
     """The objects the zone is made of."""
 
+    @property
+    def address(self) -> str:
+        """Where the name server itself is; empty if it need not be told."""
+
     def service(self, namespace: str, name: str) -> Spec | None: ...
 
     def slices(self, namespace: str, name: str) -> Sequence[Spec]: ...
@@ -78,14 +82,20 @@ def answer(name: str, type: int, zone: str, view: View) -> Answer:
         return _reverse(name, type, zone, view)
     if name != zone and not name.endswith(f".{zone}"):
         return _ELSEWHERE
+    return _in_zone(name, type, zone, view)
+
+
+def _in_zone(name: str, type: int, zone: str, view: View) -> Answer:
     labels = name[: -len(zone)].rstrip(".").split(".") if name != zone else []
     match labels:
         case []:
+            return _apex(type, zone)
+        case ["svc"] | ["pod"] | ["dns"]:
             return Answer()
+        case ["ns", "dns"]:
+            return _of_type(type, [codec.address(name, view.address, TTL_S)] if view.address else [])
         case ["dns-version"]:
             return _of_type(type, [codec.text(name, SCHEMA, TTL_S)])
-        case ["svc"] | ["pod"]:
-            return Answer()
         case [namespace, "svc" | "pod"]:
             return Answer() if view.has_namespace(namespace) else _NOTHING
         case [*head, service, namespace, "svc"]:
@@ -93,6 +103,11 @@ def answer(name: str, type: int, zone: str, view: View) -> Answer:
         case [dashed, namespace, "pod"]:
             return _pod(name, type, view, namespace, dashed)
     return _NOTHING
+
+
+def _apex(type: int, zone: str) -> Answer:
+    server = codec.name_server(zone, f"ns.dns.{zone}", TTL_S)
+    return _of_type(type, [codec.start_of_authority(zone, TTL_S), server])
 
 
 def _of_type(type: int, records: Sequence[codec.Record], extra: Sequence[codec.Record] = ()) -> Answer:

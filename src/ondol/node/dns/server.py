@@ -1,7 +1,8 @@
-"""The pods' name server: UDP and TCP on the bridge's address; other names go to the host's resolvers."""
+"""The pods' name server: UDP and TCP on the bridge's address; other names are asked of other servers."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Sequence
@@ -16,12 +17,16 @@ from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.node.dns import codec, records
+from ondol.node.dns.counts import Counts
+from ondol.node.dns.forwarding import Forwarder, exactly
 from ondol.node.network import services
 from ondol.sdk import Informer
 
-_UPSTREAM_TIMEOUT_S: Final = 2.0
 _TCP_IDLE_S: Final = 10.0
-_IN_FLIGHT_MAX: Final = 1000
+_CONNECTIONS_MAX: Final = 256
+_PIPELINE_MAX: Final = 32
+"""Questions of one connection that wait at once."""
+_CHAIN_MAX: Final = 8
 
 _log = log.get("node.dns")
 
@@ -29,7 +34,10 @@ _log = log.get("node.dns")
 class CacheView:
     """The zone's objects out of the informers' caches."""
 
-    def __init__(self, services_: Informer, slices: Informer, namespaces: Informer) -> None:
+    def __init__(
+        self, services_: Informer, slices: Informer, namespaces: Informer, address: str = ""
+    ) -> None:
+        self.address = address
         self._services, self._slices, self._namespaces = services_, slices, namespaces
         services_.add_index("dns-address", lambda s: objects.spec(s).get("clusterIPs") or ())
         slices.add_index("dns-service", lambda s: [str(services.service_of(s))])
@@ -54,14 +62,17 @@ class CacheView:
 
 
 class DnsServer:
-    """Answers for `zone` from `view`, and asks the resolvers `upstream`, in turn, for other names."""
+    """Answers for `zone` from `view`, and has the `forwarder` asked for other names."""
 
-    def __init__(self, zone: str, view: records.View, upstream: Sequence[str], clock: Clock) -> None:
+    def __init__(
+        self, zone: str, view: records.View, forwarder: Forwarder, clock: Clock, counts: Counts | None = None
+    ) -> None:
         self._clock = clock
         self._zone = zone
         self._view = view
-        self._upstream = list(upstream)
-        self._slots = anyio.Semaphore(_IN_FLIGHT_MAX)
+        self._forwarder = forwarder
+        self._counts = counts or Counts()
+        self._connections = anyio.Semaphore(_CONNECTIONS_MAX)
         self._sending = anyio.Lock()  # the socket takes one datagram at a time
 
     async def serve(
@@ -72,89 +83,105 @@ class DnsServer:
             family=socket.AF_INET, local_host=address, local_port=port, reuse_port=False
         )
         listener = await anyio.create_tcp_listener(local_host=address, local_port=port)
+        self._counts.server = f"dns://{address}:{port}"
         async with udp, listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, self._connection)
+            tasks.start_soon(self._forwarder.probe, self._zone)
             task_status.started()
             async for packet, peer in udp:
-                await self._slots.acquire()
+                # Names of the cluster never wait for those outside: the forwarder bounds how many there are.
                 tasks.start_soon(self._datagram, udp, packet, peer)
 
     async def _datagram(self, udp: anyio.abc.UDPSocket, packet: bytes, peer: tuple[str, int]) -> None:
+        reply = await self.answer(packet, is_tcp=False)
         try:
-            reply = await self.answer(packet, is_tcp=False)
             if reply:
                 async with self._sending:
                     await udp.sendto(reply, *peer)
         except OSError as error:
             _log.warning("dns_reply_not_sent", peer=peer[0], error=str(error))
-        finally:
-            self._slots.release()
 
     async def _connection(self, stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            try:
-                while True:
-                    with self._clock.fail_after(_TCP_IDLE_S):
-                        (length,) = struct.unpack("!H", await _exactly(stream, 2))
-                        message = await _exactly(stream, length)
-                    reply = await self.answer(message, is_tcp=True)
-                    await stream.send(struct.pack("!H", len(reply)) + reply)
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
-                return  # the asker has hung up, or asks no more
+        """Questions may follow each other without waiting; each is answered when it can be (RFC 7766)."""
+        async with self._connections, stream:
+            slots, sending = anyio.Semaphore(_PIPELINE_MAX), anyio.Lock()
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                async with anyio.create_task_group() as tasks:
+                    while (message := await self._next(stream)) is not None:
+                        await slots.acquire()
+                        tasks.start_soon(self._respond, stream, message, slots, sending)
+
+    async def _next(self, stream: anyio.abc.SocketStream) -> bytes | None:
+        """The next question; None when the asker has hung up, or asks no more."""
+        try:
+            with self._clock.fail_after(_TCP_IDLE_S):
+                (length,) = struct.unpack("!H", await exactly(stream, 2))
+                return await exactly(stream, length)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
+            return None
+
+    async def _respond(
+        self, stream: anyio.abc.SocketStream, message: bytes, slots: anyio.Semaphore, sending: anyio.Lock
+    ) -> None:
+        try:
+            reply = await self.answer(message, is_tcp=True)
+            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                async with sending:
+                    with self._clock.move_on_after(_TCP_IDLE_S):
+                        if reply:
+                            await stream.send(struct.pack("!H", len(reply)) + reply)
+        finally:
+            slots.release()
 
     async def answer(self, message: bytes, *, is_tcp: bool) -> bytes:
         """The answer to one message; empty when there is no one to answer."""
+        began = self._clock.monotonic()
         try:
             question = codec.parse(message)
+        except codec.NotAQuery:
+            return b""
         except codec.Malformed:
             return codec.failure(message, codec.FORMERR)
-        if question.opcode != 0:
-            return codec.failure(message, codec.NOTIMP)
+        zone, reply = await self._reply(question, 65535 if is_tcp else question.payload_max)
+        self._counts.asked(zone, "tcp" if is_tcp else "udp", question.type)
+        by = "kubernetes" if zone != "." else "forward"
+        self._counts.answered(zone, reply[3] & 0xF, by, self._clock.monotonic() - began)
+        return reply
+
+    async def _reply(self, question: codec.Question, size_max: int) -> tuple[str, bytes]:
+        """The zone that the question is in, `.` for outside, and the answer."""
+        code = self._objection(question)
+        if code != codec.NOERROR:
+            return ".", codec.reply(question, code=code, authoritative=False, size_max=size_max)
         answer = records.answer(question.name, question.type, self._zone, self._view)
         if not answer.is_ours:
-            return await self._forward(message, question, is_tcp=is_tcp)
-        size = 65535 if is_tcp else question.payload_max
+            return ".", await self._forwarder.ask(question, size_max)
         answers = list(answer.records)
         if answer.follow and question.type in (codec.A, codec.AAAA):
-            answers += await self._followed(answer.follow, question.type)
+            answers += await self._followed(question, answer.follow)
         authority = [codec.start_of_authority(self._zone, records.TTL_S)] if not answers else []
-        return codec.reply(
-            question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size
+        return self._zone, codec.reply(
+            question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size_max
         )
 
-    async def _followed(self, name: str, type: int) -> Sequence[codec.Record]:
-        """Where an ExternalName points inside the zone; for outside names the resolver asks itself."""
-        answer = records.answer(name, type, self._zone, self._view)
-        return answer.records if answer.is_ours else ()
+    def _objection(self, question: codec.Question) -> int:
+        if question.opcode != 0:
+            return codec.NOTIMP
+        if question.edns is not None and question.edns.version != 0:
+            return codec.BADVERS
+        if question.kind not in (codec.IN, codec.ANY) or question.type in (codec.AXFR, codec.IXFR):
+            return codec.REFUSED
+        return codec.REFUSED if self._forwarder.notices_loop(question.name) else codec.NOERROR
 
-    async def _forward(self, message: bytes, question: codec.Question, *, is_tcp: bool) -> bytes:
-        for server in self._upstream:
-            try:
-                with self._clock.fail_after(_UPSTREAM_TIMEOUT_S):
-                    return await (_ask_tcp if is_tcp else _ask_udp)(server, message)
-            except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-                _log.debug("dns_upstream_silent", server=server, name=question.name, error=str(error))
-        return codec.reply(question, code=codec.SERVFAIL, authoritative=False)
-
-
-async def _ask_udp(server: str, message: bytes) -> bytes:
-    async with await anyio.create_connected_udp_socket(server, 53) as udp:
-        await udp.send(message)
-        while True:
-            reply = await udp.receive()
-            if reply[:2] == message[:2]:
-                return reply
-
-
-async def _ask_tcp(server: str, message: bytes) -> bytes:
-    async with await anyio.connect_tcp(server, 53) as stream:
-        await stream.send(struct.pack("!H", len(message)) + message)
-        (length,) = struct.unpack("!H", await _exactly(stream, 2))
-        return await _exactly(stream, length)
-
-
-async def _exactly(stream: anyio.abc.ByteReceiveStream, count: int) -> bytes:
-    received = b""
-    while len(received) < count:
-        received += await stream.receive(count - len(received))
-    return received
+    async def _followed(self, question: codec.Question, name: str) -> Sequence[codec.Record]:
+        """Where an ExternalName points, inside the zone or out: pods follow no names themselves."""
+        listed: list[codec.Record] = []
+        for _ in range(_CHAIN_MAX):
+            answer = records.answer(name, question.type, self._zone, self._view)
+            if not answer.is_ours:
+                return [*listed, *await self._forwarder.chain(question, name)]
+            listed += answer.records
+            if not answer.follow:
+                return listed
+            name = answer.follow
+        return listed

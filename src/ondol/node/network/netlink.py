@@ -20,9 +20,9 @@ from typing import Final, Self
 _NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
 _REQUEST, _ACK, _CREATE, _EXCL, _REPLACE = 0x1, 0x4, 0x400, 0x200, 0x100
 _ERROR, _DONE = 2, 3
-_MULTIPART, _DUMP = 0x2, 0x300
+_MULTIPART, DUMP = 0x2, 0x300
 _IFF_UP: Final = 0x1
-_NESTED: Final = 0x8000
+NESTED: Final = 0x8000
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
@@ -48,6 +48,17 @@ def attribute(kind: int, value: bytes) -> bytes:
     """One netlink attribute, padded to four bytes."""
     length = 4 + len(value)
     return struct.pack("=HH", length, kind) + value + b"\0" * (-length % 4)
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes that follow each other in the bytes, by kind."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            return
+        yield kind & ~NESTED, data[at + 4 : at + length]
+        at += length + -length % 4
 
 
 def _text(kind: int, value: str) -> bytes:
@@ -99,7 +110,7 @@ class Netlink:
 
     def add_bridge(self, name: str) -> None:
         """Make the bridge unless it is there; either way it has the hardware address `bridge_mac`."""
-        info = attribute(_IFLA_LINKINFO | _NESTED, _text(_INFO_KIND, "bridge"))
+        info = attribute(_IFLA_LINKINFO | NESTED, _text(_INFO_KIND, "bridge"))
         bridge = _link() + _text(_IFLA_IFNAME, name) + attribute(_IFLA_ADDRESS, bridge_mac(name))
         try:
             self._request(_NEWLINK, _CREATE | _EXCL, bridge + info, f"bridge {name}")
@@ -117,8 +128,8 @@ class Netlink:
             + _number(_IFLA_MTU, mtu)
             + _number(_IFLA_NET_NS_FD, peer_namespace)
         )
-        data = attribute(_INFO_DATA | _NESTED, attribute(_VETH_PEER | _NESTED, far))
-        info = attribute(_IFLA_LINKINFO | _NESTED, _text(_INFO_KIND, "veth") + data)
+        data = attribute(_INFO_DATA | NESTED, attribute(_VETH_PEER | NESTED, far))
+        info = attribute(_IFLA_LINKINFO | NESTED, _text(_INFO_KIND, "veth") + data)
         near = (
             _link(up=True)
             + _text(_IFLA_IFNAME, name)
@@ -179,8 +190,8 @@ def add_bridge_set_element(table: str, name: str, key: bytes) -> None:
     nft reads every table, chain and set of the machine before it adds anything, which takes milliseconds
     that grow with the Services: too long for the start of a pod.
     """
-    element = attribute(_ELEMENT_KEY | _NESTED, attribute(_DATA_VALUE, key))
-    elements = attribute(_ELEMENTS | _NESTED, attribute(_LIST_ELEMENT | _NESTED, element))
+    element = attribute(_ELEMENT_KEY | NESTED, attribute(_DATA_VALUE, key))
+    elements = attribute(_ELEMENTS | NESTED, attribute(_LIST_ELEMENT | NESTED, element))
     body = _text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, name) + elements
     batch = (
         _netfilter(_BATCH_BEGIN, 0, socket.AF_UNSPEC, _NFTABLES)
@@ -197,6 +208,13 @@ def _netfilter(kind: int, flags: int, family: int, resource: int, body: bytes = 
     return _HEADER.pack(16 + len(payload), kind, flags | _REQUEST, 1, 0) + payload
 
 
+def netfilter_request(kind: int, family: int, body: bytes) -> None:
+    """Ask netfilter for one change; `OSError` when the kernel refused it."""
+    with _nftables() as kernel:
+        kernel.send(_netfilter(kind, _ACK, family, 0, body))
+        _await_answer(kernel, 1, "netfilter")
+
+
 def _nftables() -> socket.socket:
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
     kernel.bind((0, 0))
@@ -205,7 +223,7 @@ def _nftables() -> socket.socket:
 
 def generation() -> int:
     """How often the nftables of this network namespace were changed, by whomever: 32 bits that go round."""
-    (answer,) = _answers(_GETGEN, 0, socket.AF_UNSPEC)
+    (answer,) = netfilter_answers(_GETGEN, 0, socket.AF_UNSPEC)
     return int(struct.unpack_from("!I", answer, 4)[0])  # behind the head of its one attribute
 
 
@@ -216,20 +234,20 @@ def ip_table_digest(table: str, sets: Iterable[str]) -> bytes:
     """
     name = _text(_TABLE_NAME, table)
     listed = [_text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, each) for each in sets]
-    requests = [(_GETTABLE, 0, name), (_GETRULE, _DUMP, _text(_RULE_TABLE, table))]
-    requests += [(_GETSETELEM, _DUMP, body) for body in listed]
+    requests = [(_GETTABLE, 0, name), (_GETRULE, DUMP, _text(_RULE_TABLE, table))]
+    requests += [(_GETSETELEM, DUMP, body) for body in listed]
     digest = hashlib.sha256()
     try:
         for kind, flags, body in requests:
-            for answer in _answers(kind, flags, socket.AF_INET, body):
+            for answer in netfilter_answers(kind, flags, socket.AF_INET, body):
                 digest.update(answer)
     except FileNotFoundError:
         return b""
     return digest.digest()
 
 
-def _answers(kind: int, flags: int, family: int, body: bytes = b"") -> Iterator[bytes]:
-    """What nftables in the kernel answers, without the heads, which tell of the generation."""
+def netfilter_answers(kind: int, flags: int, family: int, body: bytes = b"") -> Iterator[bytes]:
+    """What netfilter in the kernel answers, without the heads, which tell of the generation."""
     with _nftables() as kernel:
         kernel.send(_netfilter(kind, flags, family, 0, body))
         while True:

@@ -1,18 +1,22 @@
 """The kernel's table of Services as a value: ClusterIP, NodePort and host ports to ready endpoints. Pure.
 
-The kernel chooses an endpoint per connection. An address without endpoints answers with a refusal at once.
-A table is put in place whole, or by what differs from the one before: both lead to the same.
+The kernel chooses an endpoint per connection. Where a client is to stay with its own, a set for each endpoint
+remembers its clients for as long as the Service says after their last connection. An address without
+endpoints answers with a refusal at once.
+A table is put in place whole, or by what differs from the one before: both lead to the same, but that a whole
+one has forgotten who stayed where.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ondol.base.host_ports import HostPort
 from ondol.node.network import rules
-from ondol.node.network.services import Entry
+from ondol.node.network.services import Backend, Entry
 
 _AT_ADDRESS: Final = "ipv4_addr . inet_proto . inet_service"
 _ANYWHERE: Final = "inet_proto . inet_service"
@@ -27,6 +31,8 @@ _SETS: Final[Mapping[str, str]] = {
 }
 """The types of the table's sets and maps by name."""
 SETS: Final = tuple(_SETS)
+_CLIENTS_MAX: Final = 65535
+"""How many clients an endpoint is remembered for; beyond, more are led to any."""
 
 Elements = Mapping[str, str]
 """By key; the value is a map's verdict, empty in a set."""
@@ -39,11 +45,13 @@ class Table:
     instance: str
     elements: Mapping[str, Elements]
     """By the name of the set or map."""
-    chains: dict[str, str]
-    """The one rule in each chain: of an entry that is served, and of what lets only some to it.
+    chains: dict[str, tuple[str, ...]]
+    """The rules in each chain: of an entry that is served, of its endpoints, of what lets only some to it.
 
-    A chain stands behind the one that it leads to.
+    A chain stands behind those that it leads to.
     """
+    clients: dict[str, int] = field(default_factory=dict)
+    """The sets that remember an endpoint's clients, which packets fill, with the seconds that one lasts."""
 
     @property
     def name(self) -> str:
@@ -56,7 +64,8 @@ def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPor
     No two entries may have a place in common (`claims.settle`): nftables would refuse the whole table.
     """
     elements: dict[str, dict[str, str]] = {name: {} for name in SETS}
-    chains: dict[str, str] = {}
+    chains: dict[str, tuple[str, ...]] = {}
+    clients: dict[str, int] = {}
     for place in sorted(untranslated):
         elements["kept-ports" if place.is_everywhere else "kept"][_key(place)] = ""
     for entry in listed:
@@ -65,16 +74,19 @@ def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPor
                 elements["rejected-ports" if place.is_everywhere else "rejected"][_key(place)] = ""
             continue
         chain = entry.chain
-        chains[chain] = _rule(entry)
+        if entry.is_sticky:
+            _remember(entry, chains, clients)
+        else:
+            chains[chain] = (_rule(entry),)
         if entry.sources:
             guard = f"{chain}-from"
-            chains[guard] = f"ip saddr {{ {', '.join(entry.sources)} }} goto {chain}"
+            chains[guard] = (f"ip saddr {{ {', '.join(entry.sources)} }} goto {chain}",)
             chain = guard
         for place in entry.places:
             elements["node-ports" if place.is_everywhere else "vips"][_key(place)] = f"goto {chain}"
         for backend in entry.backends:
             elements["own"][f"{backend.address} . {backend.address}"] = ""
-    return Table(instance, elements, chains)
+    return Table(instance, elements, chains, clients)
 
 
 def _key(place: HostPort) -> str:
@@ -83,16 +95,41 @@ def _key(place: HostPort) -> str:
 
 
 def _rule(entry: Entry) -> str:
-    choice = f"{'jhash ip saddr' if entry.is_sticky else 'numgen random'} mod {len(entry.backends)}"
     numbered = ", ".join(f"{i} : {b.address} . {b.port}" for i, b in enumerate(entry.backends))
+    choice = f"numgen random mod {len(entry.backends)}"
     return f"meta l4proto {entry.protocol.lower()} dnat ip to {choice} map {{ {numbered} }}"
+
+
+def _remember(entry: Entry, chains: dict[str, tuple[str, ...]], clients: dict[str, int]) -> None:
+    """A client goes where it went last, if that is not too long ago and there still."""
+    protocol = f"meta l4proto {entry.protocol.lower()}"
+    returning: list[str] = []
+    choices: list[str] = []
+    for index, backend in enumerate(entry.backends):
+        name = _endpoint(entry, backend)
+        clients[f"c-{name}"] = entry.sticky_s
+        chains[f"e-{name}"] = (
+            f"update @c-{name} {{ ip saddr }}",
+            f"{protocol} dnat ip to {backend.address}:{backend.port}",
+        )
+        returning.append(f"ip saddr @c-{name} goto e-{name}")
+        choices.append(f"{index} : goto e-{name}")
+    choice = f"{protocol} numgen random mod {len(choices)} vmap {{ {', '.join(choices)} }}"
+    chains[entry.chain] = (*returning, choice)
+
+
+def _endpoint(entry: Entry, backend: Backend) -> str:
+    """The same for all parts of a port, so that a client stays wherever it comes from; a time is for good."""
+    text = f"{entry.owner.key}/{entry.protocol}/{entry.port}/{backend}/{entry.sticky_s}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def whole(table: Table) -> str:
     """The batch that puts the table in place, whatever was there before."""
     body = [
         *(_set(name, table.elements[name]) for name in SETS),
-        *(f"  chain {chain} {{\n    {rule}\n  }}\n" for chain, rule in table.chains.items()),
+        *(f"  set {name} {{ {_remembering(seconds)} }}\n" for name, seconds in table.clients.items()),
+        *(f"  chain {chain} {{\n{_lines(listed)}  }}\n" for chain, listed in table.chains.items()),
         _hooks(table.instance),
     ]
     return rules.replaced(table.name, "".join(body))
@@ -104,6 +141,14 @@ def _set(name: str, elements: Elements) -> str:
     return f"  {noun} {name} {{\n    type {_SETS[name]}\n{inside}  }}\n"
 
 
+def _remembering(seconds: int) -> str:
+    return f"type ipv4_addr; size {_CLIENTS_MAX}; flags dynamic,timeout; timeout {seconds}s;"
+
+
+def _lines(listed: Iterable[str]) -> str:
+    return "".join(f"    {rule}\n" for rule in listed)
+
+
 def _listed(elements: Elements) -> str:
     return ", ".join(f"{key} : {verdict}" if verdict else key for key, verdict in elements.items())
 
@@ -112,10 +157,16 @@ def difference(old: Table, new: Table) -> str:
     """The batch that makes the old table of an instance the new one; empty when they are the same.
 
     nftables refuses an element that leads to no chain, and the end of a chain to which one leads: chains come
-    before their elements and go after them. An element whose verdict changes is deleted and added.
+    before their elements and go after them, sets before their rules. An element whose verdict changes is
+    deleted and added.
     """
     return "".join(
         [
+            *(
+                f"add set {new.name} {name} {{ {_remembering(seconds)} }}\n"
+                for name, seconds in new.clients.items()
+                if name not in old.clients
+            ),
             *_filled(old, new),
             *_deleted(old, new),
             *_added(old, new),
@@ -124,17 +175,18 @@ def difference(old: Table, new: Table) -> str:
                 for chain in reversed(old.chains)
                 if chain not in new.chains
             ),
+            *(f"delete set {new.name} {name}\n" for name in old.clients if name not in new.clients),
         ]
     )
 
 
 def _filled(old: Table, new: Table) -> Iterator[str]:
-    for chain, rule in new.chains.items():
+    for chain, listed in new.chains.items():
         before = old.chains.get(chain)
-        if before == rule:
+        if before == listed:
             continue
         yield f"{'add' if before is None else 'flush'} chain {new.name} {chain}\n"
-        yield f"add rule {new.name} {chain} {rule}\n"
+        yield from (f"add rule {new.name} {chain} {rule}\n" for rule in listed)
 
 
 def _deleted(old: Table, new: Table) -> Iterator[str]:

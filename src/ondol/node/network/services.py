@@ -49,12 +49,17 @@ class Entry:
     """Addresses with their ports; without an address it is every address of this machine."""
     assigned: frozenset[HostPort]
     """Those of the places that the API gave to this Service alone."""
-    is_sticky: bool
+    sticky_s: int
+    """How long after its last connection a client goes where it went before; 0 is not at all."""
     backends: tuple[Backend, ...]
     part: str = ""
     """Tells entries of one port apart whose backends or sources differ."""
     sources: tuple[str, ...] = ()
     """The networks whose packets alone are led on; every one's if there is none."""
+
+    @property
+    def is_sticky(self) -> bool:
+        return self.sticky_s > 0
 
     @property
     def chain(self) -> str:
@@ -75,6 +80,12 @@ def service_of(slice: Mapping[str, Any]) -> Key:
 def is_ready(endpoint: Mapping[str, Any]) -> bool:
     """An endpoint is ready unless it says otherwise."""
     return (endpoint.get("conditions") or {}).get("ready") is not False
+
+
+def is_draining(endpoint: Mapping[str, Any]) -> bool:
+    """An endpoint that is about to end, and serves until then."""
+    flags = endpoint.get("conditions") or {}
+    return bool(flags.get("terminating")) and flags.get("serving") is not False
 
 
 def entries(
@@ -138,7 +149,7 @@ def _host_port(pod: Mapping[str, Any], address: str, port: Mapping[str, Any]) ->
         int(port["containerPort"]),
         (place,) if not place.address or _is_ipv4(place.address) else (),
         assigned=frozenset(),
-        is_sticky=False,
+        sticky_s=0,
         backends=(Backend(address, int(port["containerPort"])),),
     )
 
@@ -188,6 +199,7 @@ def _of(service: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], here: H
             yield entry((guarded,), frozenset(), part="balanced", node=local[1], sources=ranges)
 
 
+_STICKY_S: Final = 10800
 _POLICIES: Final = ("internalTrafficPolicy", "externalTrafficPolicy")
 
 
@@ -221,11 +233,18 @@ def _entry(
         int(port["port"]),
         tuple(places),
         assigned,
-        objects.spec(service).get("sessionAffinity") == "ClientIP",
+        _sticky_s(objects.spec(service)),
         _backends(port, slices, node),
         part,
         sources,
     )
+
+
+def _sticky_s(spec: Mapping[str, Any]) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    return int(timeout or _STICKY_S)
 
 
 def _is_ipv4(text: str) -> bool:
@@ -238,8 +257,12 @@ def _is_ipv4(text: str) -> bool:
 def _backends(
     port: Mapping[str, Any], slices: Sequence[Mapping[str, Any]], node: str = ""
 ) -> tuple[Backend, ...]:
-    """The ready endpoints; those on `node` alone, if one is named."""
-    backends: set[Backend] = set()
+    """The ready endpoints, or if there is none those that end and still serve, as kube-proxy does.
+
+    Those on `node` alone, if one is named.
+    """
+    ready: set[Backend] = set()
+    draining: set[Backend] = set()
     for one in slices:
         numbers = [
             int(p["port"])
@@ -247,10 +270,14 @@ def _backends(
             if (p.get("name") or "") == (port.get("name") or "") and p.get("port")
         ]
         for endpoint in one.get("endpoints") or ():
-            if is_ready(endpoint) and node in ("", endpoint.get("nodeName")):
+            if node in ("", endpoint.get("nodeName")):
                 usable = [a for a in endpoint.get("addresses") or () if _is_usable(a)]
-                backends |= {Backend(a, n) for a in usable for n in numbers}
-    return tuple(sorted(backends))
+                backends = {Backend(a, n) for a in usable for n in numbers}
+                if is_ready(endpoint):
+                    ready |= backends
+                elif is_draining(endpoint):
+                    draining |= backends
+    return tuple(sorted(ready or draining))
 
 
 def _is_usable(address: str) -> bool:

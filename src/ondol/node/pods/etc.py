@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondol.api import objects
-from ondol.base import errors
+from ondol.base import addresses, errors
 from ondol.node.pods.model import Spec
 
 _SEARCH_MAX: Final = 32
@@ -76,6 +76,9 @@ def resolv_conf(pod: Spec, *, name_server: str, domain: str, host_file: str) -> 
         policy = "Default"
     if policy == "Default":
         servers, searches, options = parse_resolv_conf(host_file)
+        if not objects.spec(pod).get("hostNetwork"):
+            # A resolver on the machine's loopback is out of a pod's reach; the node's asks it.
+            servers = [name_server if addresses.is_special(each) else each for each in servers]
     elif policy == "None":
         servers, searches, options = [], [], []
     else:

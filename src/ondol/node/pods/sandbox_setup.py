@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from ondol.api import dataplane, objects
 from ondol.base import files
+from ondol.node import resolvers
 from ondol.node.network import sandbox
 from ondol.node.pods import etc, shared_processes, sysctls
 from ondol.node.pods.engines import Engines
@@ -56,7 +57,7 @@ def _write_etc(engines: Engines, pod: Spec, address: str, hostname: str) -> None
     folder = engines.config.etc_dir(objects.uid(pod))
     folder.mkdir(parents=True, exist_ok=True)
     domain = engines.config.cluster_domain
-    host_resolv = (files.read(Path("/etc/resolv.conf")) or b"").decode()
+    host_resolv = resolvers.host_file()
     if address:
         hosts = etc.hosts(pod, address, domain)
     else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from ondol.api import objects
+from ondol.api import services as services_
 from ondol.api.defaults import network as defaults
 from ondol.api.objects import Object
 from ondol.api.tables import builtin
@@ -59,10 +60,6 @@ def _is_balanced(spec: Mapping[str, Any]) -> bool:
     return spec.get("type") == "LoadBalancer"
 
 
-def _is_checked(spec: Mapping[str, Any]) -> bool:
-    return _is_balanced(spec) and spec.get("externalTrafficPolicy") == "Local"
-
-
 def _is_external(spec: Mapping[str, Any]) -> bool:
     return _is_on_nodes(spec) or (spec.get("type") == "ClusterIP" and bool(spec.get("externalIPs")))
 
@@ -71,7 +68,7 @@ def _is_external(spec: Mapping[str, Any]) -> bool:
 # the type; changed ones stay, for validation to refuse (`dropTypeDependentFields` of the strategy).
 _TYPED: Final[tuple[tuple[Callable[[Mapping[str, Any]], bool], tuple[tuple[str, ...], ...]], ...]] = (
     (_is_addressed, (("clusterIP", "clusterIPs"), ("ipFamilies",), ("ipFamilyPolicy",))),
-    (_is_checked, (("healthCheckNodePort",),)),
+    (services_.has_health_check, (("healthCheckNodePort",),)),
     (_is_balanced, (("allocateLoadBalancerNodePorts",), ("loadBalancerClass",))),
     (_is_external, (("externalTrafficPolicy",),)),
 )
@@ -90,6 +87,13 @@ def _keep_allocated(spec: Any, was: Mapping[str, Any]) -> None:
         spec["clusterIPs"] = list(was.get("clusterIPs") or [was["clusterIP"]])
     if _is_on_nodes(spec) and _is_on_nodes(was):
         _keep_node_ports(spec.get("ports") or (), was)
+    if services_.has_health_check(spec) and services_.has_health_check(was):
+        _keep_health_check_port(spec, was)
+
+
+def _keep_health_check_port(spec: Any, was: Mapping[str, Any]) -> None:
+    if not spec.get("healthCheckNodePort") and was.get("healthCheckNodePort"):
+        spec["healthCheckNodePort"] = was["healthCheckNodePort"]
 
 
 def _keep_node_ports(ports: Any, was: Mapping[str, Any]) -> None:
@@ -107,14 +111,12 @@ def _node_ports(spec: Mapping[str, Any]) -> set[int]:
 
 
 _UNSUPPORTED: Final = (
-    Rule("healthCheckNodePort", "there is no health check port"),
     Rule("ipFamilyPolicy", "addresses are IPv4", ("SingleStack", "PreferDualStack")),
     Rule(
         "sessionAffinityConfig",
-        "the time of session affinity is the data plane's own",
+        "calls from pods of the mesh stay with their endpoint longer",
         ({"clientIP": {"timeoutSeconds": 10800}},),  # the default, which nobody wrote
     ),
-    Rule("trafficDistribution", "traffic goes to any ready pod"),
 )
 
 KIND: Final = Kind(

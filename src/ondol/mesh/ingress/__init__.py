@@ -1,0 +1,1 @@
+"""Ingresses of Kubernetes, told as the mesh's own Gateways and VirtualServices."""
