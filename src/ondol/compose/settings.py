@@ -76,11 +76,11 @@ class Settings:
     max_pods: int = 110
     """How many pods this machine may run; one bridge takes a thousand."""
     eviction_hard: str = (
-        "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,"
-        "imagefs.available<15%,imagefs.inodesFree<5%,pid.available<1000"
+        "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,"
+        "imagefs.available<5%,imagefs.inodesFree<5%,pid.available<1000"
     )
     """Below what this machine is short of something and sends pods away, as the kubelet's `--eviction-hard`:
-    `memory.available<100Mi,nodefs.available<10%`; empty is never."""
+    `memory.available<100Mi,nodefs.available<5%`; empty is never."""
     eviction_transition_s: float = 300.0
     """How long the node says that it is short of something after it no longer is."""
     image_gc_high_percent: int = 85
