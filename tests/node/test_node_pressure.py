@@ -26,11 +26,11 @@ MIB, GIB = 1 << 20, 1 << 30
     [
         ("memory.available", Level(100 * MIB, GIB), False),
         ("memory.available", Level(100 * MIB - 1, GIB), True),
-        ("nodefs.available", Level(10, 100), False),
-        ("nodefs.available", Level(9, 100), True),
+        ("nodefs.available", Level(5, 100), False),
+        ("nodefs.available", Level(4, 100), True),
         ("nodefs.inodesFree", Level(4, 100), True),
         ("nodefs.inodesFree", Level(0, 0), False),
-        ("imagefs.available", Level(14, 100), True),
+        ("imagefs.available", Level(4, 100), True),
         ("pid.available", Level(999, 32768), True),
     ],
 )

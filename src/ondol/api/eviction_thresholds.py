@@ -16,7 +16,7 @@ DEFAULT: Final = (
     "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,"
     "imagefs.available<5%,imagefs.inodesFree<5%,pid.available<1000"
 )
-"""The kubelet's, and some room for processes; but less of the disk than the kubelet keeps free (10 % and 15 %):
+"""The kubelet's, with some room for processes, and less of the disk than it keeps free (10 % and 15 %):
 it is seldom the platform's alone, and what others filled is a poor reason to end pods."""
 
 
