@@ -39,7 +39,7 @@ BEARER: Final = "base64url.bearer.authorization.k8s.io."
 _PROTOCOL: Final = b"sec-websocket-protocol"
 _BASE64: Final = "base64.binary.k8s.io"
 _PROGRAM_ORIGIN: Final = b"http://localhost"
-"""What programs name whose library (Go's) asks for an origin; no page of a server on a port of its own has it."""
+"""What programs name whose library (Go's) asks for an origin; a page has it only from port 80."""
 _BROWSER: Final = b"Mozilla/"
 """How the `User-Agent` of every browser begins, which no page can set."""
 _LOG_PROTOCOLS: Final = ("", "binary.k8s.io", _BASE64)
