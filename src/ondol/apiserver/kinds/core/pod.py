@@ -116,6 +116,7 @@ _CONTAINER: Final = (
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
+    Rule("schedulingGroup", "pods are scheduled one by one, and wait for no group"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("overhead", "no overhead is added"),
     Rule("resourceClaims", "there are no dynamic resources"),
