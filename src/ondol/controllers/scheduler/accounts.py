@@ -61,7 +61,7 @@ def priority(pod: Mapping[str, Any]) -> int:
 
 
 def demand(pod: Mapping[str, Any]) -> Demand:
-    return Demand(demands.of(pod), pod_ports.of(pod))
+    return Demand(demands.of(pod), frozenset(HostPort(*port) for port in pod_ports.of(pod)))
 
 
 def allocatable(node: Mapping[str, Any]) -> Counter[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ondol.api import pod_ports
 from ondol.base import host_ports
+from ondol.base.host_ports import HostPort
 from ondol.node.pods.model import Spec
 
 REASON: Final = "NodePorts"
@@ -17,6 +18,10 @@ _MESSAGE: Final = (
 
 def refusal(pod: Spec, others: Iterable[Spec]) -> str:
     """Why the node does not take it, in the kubelet's words; empty if no other pod has one of its ports."""
-    asked = pod_ports.of(pod)
-    is_taken = asked and host_ports.clash(asked, (port for other in others for port in pod_ports.of(other)))
+    asked = list(_ports(pod))
+    is_taken = asked and host_ports.clash(asked, (port for other in others for port in _ports(other)))
     return _MESSAGE if is_taken else ""
+
+
+def _ports(pod: Spec) -> Iterator[HostPort]:
+    return (HostPort(*port) for port in pod_ports.of(pod))
