@@ -3,12 +3,12 @@
     python scripts/conformance_report.py --junit FILE [--reasons FILE] [--conformance] [--brief] [--out FILE]
 
 FILE is what `e2e.test --report-dir` writes (JUnit, by Ginkgo: a `testcase` for each specification, with a
-`status`, and `failure`, `error` or `skipped` in it). `--junit` may be given again, where the suite was run in
-parts: a specification is what the part that ran it tells, and failed if it did in any. The file of reasons is
-TOML: a table `reasons` of titles, or parts of titles, each with one line that tells why it fails or is not
-run; the longest part that fits a title counts. With `--conformance` only what a conformant cluster must pass
-counts. With `--brief` what passed is in the numbers alone. Markdown goes to standard output, or to the file of `--out`. The exit status is 1 if a failure has no
-reason, 2 for a wrong file.
+`status`, and `failure`, `error` or `skipped` in it). `--junit` may be given again, where the suite was run
+in parts: a specification is what the part that ran it tells, and failed if it did in any. The file of
+reasons is TOML: a table `reasons` of titles, or parts of titles, each with one line that tells why it fails
+or is not run; the longest part that fits a title counts. With `--conformance` only what a conformant
+cluster must pass counts. With `--brief` what passed is in the numbers alone. Markdown goes to standard
+output, or to the file of `--out`. The exit status is 1 if a failure has no reason, 2 for a wrong file.
 """
 
 from __future__ import annotations
