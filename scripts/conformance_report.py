@@ -1,14 +1,14 @@
 """Turn the result of Kubernetes' e2e suite into a page: what passed, what failed and why, what was not run.
 
-    python scripts/conformance_report.py --junit FILE [--reasons FILE] [--conformance] [--out FILE]
+    python scripts/conformance_report.py --junit FILE [--reasons FILE] [--conformance] [--brief] [--out FILE]
 
 FILE is what `e2e.test --report-dir` writes (JUnit, by Ginkgo: a `testcase` for each specification, with a
-`status`, and `failure`, `error` or `skipped` in it). `--junit` may be given again, where the suite was run in
-parts: a specification is what the part that ran it tells, and failed if it did in any. The file of reasons is
-TOML: a table `reasons` of titles, or parts of titles, each with one line that tells why it fails or is not
-run; the longest part that fits a title counts. With `--conformance` only what a conformant cluster must pass
-counts. Markdown goes to standard output, or to the file of `--out`. The exit status is 1 if a failure has no
-reason, 2 for a wrong file.
+`status`, and `failure`, `error` or `skipped` in it). `--junit` may be given again, where the suite was run
+in parts: a specification is what the part that ran it tells, and failed if it did in any. The file of
+reasons is TOML: a table `reasons` of titles, or parts of titles, each with one line that tells why it fails
+or is not run; the longest part that fits a title counts. With `--conformance` only what a conformant
+cluster must pass counts. With `--brief` what passed is in the numbers alone. Markdown goes to standard
+output, or to the file of `--out`. The exit status is 1 if a failure has no reason, 2 for a wrong file.
 """
 
 from __future__ import annotations
@@ -125,6 +125,17 @@ def page(specifications: Sequence[Specification], reasons: Mapping[str, str]) ->
     return "\n\n".join(sections) + "\n"
 
 
+def brief_page(specifications: Sequence[Specification], reasons: Mapping[str, str]) -> str:
+    """The numbers, and one table of what did not pass."""
+    sigs = sorted({specification.sig for specification in specifications})
+    rows = [
+        [each.sig, each.name, each.outcome, _why(each, reasons)]
+        for each in sorted(specifications, key=lambda each: (each.sig, each.outcome, each.name))
+        if each.outcome != PASSED
+    ]
+    return f"{_numbers(specifications, sigs)}\n\n{_table(['', 'Title', 'Outcome', 'Why'], rows)}\n"
+
+
 def _numbers(specifications: Sequence[Specification], sigs: Sequence[str]) -> str:
     counted = Counter((specification.sig, specification.outcome) for specification in specifications)
     rows = [[sig, *(str(counted[sig, outcome]) for outcome in OUTCOMES)] for sig in sigs]
@@ -182,6 +193,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--reasons", type=Path, help="TOML with a table [reasons]: part of a title -> why")
     parser.add_argument("--conformance", action="store_true", help=f"only titles with {CONFORMANCE}")
+    parser.add_argument("--brief", action="store_true", help="list only what did not pass")
     parser.add_argument("--out", type=Path, help="where the page goes; standard output by default")
     return parser.parse_args(arguments)
 
@@ -196,7 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     results = [each for each in merged(parts) if not options.conformance or CONFORMANCE in each.title]
-    _write(page(results, reasons), options.out)
+    write_page = brief_page if options.brief else page
+    _write(write_page(results, reasons), options.out)
     missing = unexplained(results, reasons)
     sys.stderr.writelines(f"no reason: {specification.title}\n" for specification in missing)
     return 1 if missing else 0

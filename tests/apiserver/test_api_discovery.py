@@ -59,8 +59,8 @@ async def test_openapi_v2(api: Any) -> None:
 async def test_version_and_health(api: Any) -> None:
     """A Kubernetes version clients can compare, and checks in the form of Kubernetes."""
     version = (await api.get("/version")).json
-    assert (version["major"], version["minor"]) == ("1", "34")
-    assert version["gitVersion"].startswith("v1.34.")
+    assert (version["major"], version["minor"]) == ("1", "36")
+    assert version["gitVersion"].startswith("v1.36.")
     assert (await api.get("/readyz")).body == b"ok"
     assert b"readyz check passed" in (await api.get("/readyz?verbose")).body
     assert (await api.get("/healthz/none")).status == 404

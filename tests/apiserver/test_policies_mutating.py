@@ -105,6 +105,27 @@ async def test_what_a_mutation_makes_of_an_object(
     assert (obj.get("data") or None) == data
 
 
+@pytest.mark.parametrize(("written", "read"), [("v1", "v1beta1"), ("v1beta1", "v1")])
+async def test_a_policy_is_one_in_both_versions(
+    api: Server, config_map: Make, written: str, read: str
+) -> None:
+    """It holds whichever it was written as, and is read as the one that is asked for."""
+    group, other = (f"{GROUP.rpartition('/')[0]}/{version}" for version in (written, read))
+    version = {"apiVersion": group.removeprefix("/apis/")}
+    mutation = applied('Object{data: {"b": "2"}}')
+    policies, bindings = "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"
+    assert (await api.post(f"{group}/{policies}", {**policy(mutation), **version})).status == 201
+    assert (await api.post(f"{group}/{bindings}", {**binding(), **version})).status == 201
+    for plural, name in ((policies, "m"), (bindings, "b")):
+        shown = (await api.get(f"{other}/{plural}/{name}")).json
+        assert shown["apiVersion"] == other.removeprefix("/apis/")
+        (listed,) = (await api.get(f"{group}/{plural}")).json["items"]
+        assert listed["metadata"]["uid"] == shown["metadata"]["uid"]
+    assert (await created(api, config_map("c", {"a": "1"})))["data"] == {"a": "1", "b": "2"}
+    assert (await api.delete(f"{other}/{bindings}/b")).status == 200
+    assert (await created(api, config_map("d", {"a": "1"})))["data"] == {"a": "1"}
+
+
 async def test_mutations_see_what_those_before_have_changed(api: Server, config_map: Make) -> None:
     """In their order."""
     mutations = [

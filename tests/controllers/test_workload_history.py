@@ -6,9 +6,13 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from ondol import sdk
 from ondol.api import objects
 from ondol.api.objects import Object, Resource
+from ondol.api.protobuf import scalars
+from ondol.base import protowire
 from ondol.base.clock import rfc3339
 from ondol.controllers.workloads import history
 from ondol.controllers.workloads.podcontrol import pod_from_template
@@ -118,6 +122,14 @@ def test_data_is_hashed_as_go_would_write_it() -> None:
     alphabet = "bcdfghjklmnpqrstvwxz2456789"
     assert history.data_hash({}, 7) == "".join(alphabet[ord(digit) % 27] for digit in str(value))
     assert history.data_hash({}, None) != history.data_hash({}, 0)
+
+
+def test_data_is_written_as_go_would_write_it() -> None:
+    """`kubectl rollout undo` and others compare the bytes of a revision with those of their own patch."""
+    data = history.template_data(workload("<b&c>"))
+    assert msgspec.json.encode(data) == msgspec.json.encode(data, order="sorted")
+    (_, raw) = next(iter(protowire.fields(scalars.WRITERS["json"](data))))
+    assert raw == history.canonical(data)
 
 
 def test_a_revision_stands_for_its_template() -> None:

@@ -318,7 +318,7 @@ def test_discovery(admin: Kubectl) -> None:
 def test_version_and_cluster_info(admin: Kubectl) -> None:
     """The server says what Kubernetes it serves, and where it is."""
     server = json.loads(admin("version", "-o", "json"))["serverVersion"]
-    assert (server["major"], server["minor"]) == ("1", "34")
+    assert (server["major"], server["minor"]) == ("1", "36")
     assert "https://127.0.0.1:" in admin("cluster-info")
 
 

@@ -155,7 +155,7 @@ async def test_what_is_sent() -> None:
     """The kubelet's own headers, unless others are given; names may come twice, an empty Accept is none."""
     _, [head] = await ask(by_path(), {"path": "a b/ü?q=1 2#top"})
     assert head.startswith(b"GET /a%20b/%C3%BC?q=1%202 HTTP/1.1\r\nHost: 127.0.0.1:")
-    assert b"\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n" in head
+    assert b"\r\nUser-Agent: kube-probe/1.36\r\nAccept: */*\r\nConnection: close\r\n" in head
     headers = [("X", "1"), ("X", "2"), ("user-agent", "me"), ("Accept", "")]
     _, [head] = await ask(by_path(), {"httpHeaders": [{"name": n, "value": v} for n, v in headers]})
     assert b"\r\nX: 1\r\nX: 2\r\nuser-agent: me\r\nConnection: close\r\n" in head
@@ -320,7 +320,7 @@ async def test_grpc(anyio_backend_name: str, reply: Any, kind: str, words: str) 
     assert words in answer.message
     [(request, agent)] = seen
     assert request == b"\x0a\x04shop" == grpc_probe.request("shop")
-    assert agent.startswith("kube-probe/1.34 ")
+    assert agent.startswith("kube-probe/1.36 ")
 
 
 Run = Callable[[list[str], float], Awaitable[ExecResult]]

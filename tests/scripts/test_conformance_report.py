@@ -54,6 +54,19 @@ PAGE = r"""|  | passed | failed | not run |
 """
 
 
+BRIEF = r"""|  | passed | failed | not run |
+| --- | --- | --- | --- |
+| sig-api-machinery | 1 | 0 | 0 |
+| sig-apps | 0 | 2 | 0 |
+| all | 1 | 2 | 0 |
+
+|  | Title | Outcome | Why |
+| --- | --- | --- | --- |
+| sig-apps | Job should run a job to completion | failed | no pod of the job: a \| b |
+| sig-apps | StatefulSet should scale | failed | no controller yet |
+"""
+
+
 @pytest.fixture(scope="module")
 def report() -> ModuleType:
     """`scripts/conformance_report.py`, which is no package."""
@@ -99,6 +112,8 @@ def test_the_page_counts_by_sig_and_names_every_title(
     assert captured.out == ""
     report.main(options)
     assert capsys.readouterr().out == PAGE
+    report.main([*options, "--brief"])
+    assert capsys.readouterr().out == BRIEF
 
 
 def test_with_a_reason_for_every_failure_it_succeeds(report: ModuleType, tmp_path: Path) -> None:

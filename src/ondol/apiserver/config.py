@@ -75,7 +75,7 @@ class ApiConfig:
     bookmark_interval_s: float = 60.0
     compaction_interval_s: float = 300.0
     event_ttl_s: float = 3600.0
-    kubernetes_minor: int = 34
+    kubernetes_minor: int = 36
     """The Kubernetes release whose API is served."""
     scratch_dir: Path | None = None
     """Where a copy for a backup is put while it is sent; none if there are no backups."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.apiserver.exchange import (
@@ -38,6 +38,10 @@ BEARER: Final = "base64url.bearer.authorization.k8s.io."
 """Browsers cannot set headers for a WebSocket: a token may come as one of the protocols."""
 _PROTOCOL: Final = b"sec-websocket-protocol"
 _BASE64: Final = "base64.binary.k8s.io"
+_PROGRAM_ORIGIN: Final = b"http://localhost"
+"""What programs name whose library (Go's) asks for an origin; a page has it only from port 80."""
+_BROWSER: Final = b"Mozilla/"
+"""How the `User-Agent` of every browser begins, which no page can set."""
 _LOG_PROTOCOLS: Final = ("", "binary.k8s.io", _BASE64)
 _NORMAL: Final = 1000
 _FAILED: Final = 1011
@@ -76,9 +80,15 @@ def _authorized(
     is_elsewhere = origin is not None and origin.partition(b"://")[2] != named.get(b"host")
     # Behind `kubectl proxy` the host is another one; what browsers say of it no page can forge.
     is_elsewhere = is_elsewhere and named.get(b"sec-fetch-site") != b"same-origin"
-    if is_elsewhere and b"authorization" not in named:
+    if is_elsewhere and b"authorization" not in named and not _is_program(named):
         raise errors.Forbidden("a page of another origin may open a WebSocket with a token of its own only")
     return listed
+
+
+def _is_program(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether no browser asks: its user runs it on purpose, so what it holds of the user may be used."""
+    is_browser = headers.get(b"user-agent", b"").startswith(_BROWSER)
+    return headers.get(b"origin") == _PROGRAM_ORIGIN and not is_browser
 
 
 def _token(text: str) -> bytes:

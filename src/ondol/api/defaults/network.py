@@ -57,6 +57,7 @@ def endpoints(document: Any) -> None:
 
 
 def endpoint_slice(document: Any) -> None:
+    document.setdefault("endpoints", [])
     for port in document.get("ports") or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")

@@ -96,9 +96,14 @@ TYPES: Final[Mapping[str, str]] = {
     _ADMISSION + "v1.ValidatingAdmissionPolicyBinding": "Where a ValidatingAdmissionPolicy is in force.",
     _ADMISSION
     + "v1.ValidatingWebhookConfiguration": "Webhooks that may refuse objects before they are stored.",
-    _ADMISSION
-    + "v1beta1.MutatingAdmissionPolicy": "CEL expressions that change objects before they are stored.",
-    _ADMISSION + "v1beta1.MutatingAdmissionPolicyBinding": "Where a MutatingAdmissionPolicy is in force.",
+    **{
+        f"{_ADMISSION}{version}.MutatingAdmissionPolicy{suffix}": sentence
+        for version in ("v1", "v1beta1")
+        for suffix, sentence in (
+            ("", "CEL expressions that change objects before they are stored."),
+            ("Binding", "Where a MutatingAdmissionPolicy is in force."),
+        )
+    },
     _NETWORKING + "IPAddress": "One address that is given out, and to what.",
     _NETWORKING + "Ingress": "Routes HTTP from outside to Services, by host and path.",
     _NETWORKING + "IngressClass": "A name for the controller that serves Ingresses.",

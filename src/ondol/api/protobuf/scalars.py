@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from ondol.base import durations, protowire, timestamps
+from ondol.base import durations, go_json, protowire, timestamps
 
 Reader: TypeAlias = Callable[[Any], Any]
 Writer: TypeAlias = Callable[[Any], bytes]
@@ -130,7 +130,8 @@ def _put_int_or_string(value: Any) -> bytes:
 
 
 def _put_document(value: Any) -> bytes:
-    return protowire.put_bytes(1, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return protowire.put_bytes(1, go_json.escaped(text).encode())  # clients of Go compare these bytes
 
 
 WRITERS: Final[dict[str, Writer]] = {

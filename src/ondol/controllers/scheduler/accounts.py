@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ondol.api import demand as demands
-from ondol.api import objects, pods, resizes
+from ondol.api import objects, pod_ports, pods, resizes
 from ondol.api.objects import Key, Object
 from ondol.base.host_ports import HostPort
 
@@ -61,21 +61,13 @@ def priority(pod: Mapping[str, Any]) -> int:
 
 
 def demand(pod: Mapping[str, Any]) -> Demand:
-    return Demand(demands.of(pod), frozenset(_ports(objects.spec(pod))))
+    return Demand(demands.of(pod), frozenset(HostPort(*port) for port in pod_ports.of(pod)))
 
 
 def allocatable(node: Mapping[str, Any]) -> Counter[str]:
     """What pods may take on a node, in milli-units."""
     status = objects.status(node)
     return demands.milli(status.get("allocatable") or status.get("capacity") or {})
-
-
-def _ports(spec: Mapping[str, Any]) -> Iterator[HostPort]:
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
-        for port in container.get("ports") or ():
-            number = port.get("hostPort") or (port.get("containerPort") if spec.get("hostNetwork") else 0)
-            if number:
-                yield HostPort(port.get("protocol") or "TCP", port.get("hostIP") or "", int(number))
 
 
 def has_relations(pod: Mapping[str, Any]) -> bool:

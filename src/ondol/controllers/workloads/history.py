@@ -15,7 +15,7 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object, Resource
 from ondol.api.pods import created_at
-from ondol.base import errors, names
+from ondol.base import errors, go_json, names
 from ondol.controllers.workloads.claims import Claims
 from ondol.sdk import Informer, Manager, children
 
@@ -26,22 +26,23 @@ REVISION_LABEL: Final = "controller-revision-hash"
 _PREFIX_MAX: Final = 223
 _FNV_OFFSET: Final = 2166136261
 _FNV_PRIME: Final = 16777619
-# Go's encoder writes these so; the hash is made of its bytes.
-_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def template_data(workload: Mapping[str, Any]) -> Object:
-    """The data of a revision: the patch that restores the workload's present template."""
+    """The data of a revision: the patch that restores the workload's present template.
+
+    Its keys are in order, as Go writes them: kubectl and others compare the bytes with their own patch.
+    """
     template = objects.spec(workload).get("template") or {}
-    return {"spec": {"template": {**template, "$patch": "replace"}}}
+    data: Object = msgspec.to_builtins(
+        {"spec": {"template": {**template, "$patch": "replace"}}}, order="sorted"
+    )
+    return data
 
 
 def canonical(data: Mapping[str, Any]) -> bytes:
     """The bytes that are hashed: JSON as Go writes it, keys in order and what HTML would misread escaped."""
-    text = msgspec.json.encode(data, order="sorted").decode()
-    for character, escape in _ESCAPES.items():
-        text = text.replace(character, escape)
-    return text.encode()
+    return go_json.escaped(msgspec.json.encode(data, order="sorted").decode()).encode()
 
 
 def data_hash(data: Mapping[str, Any], collisions: int | None = None) -> str:

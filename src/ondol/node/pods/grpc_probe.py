@@ -16,7 +16,7 @@ from ondol.node.pods.target import Answer
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _STATES: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _OPTIONS: Final = (
-    ("grpc.primary_user_agent", "kube-probe/1.34"),
+    ("grpc.primary_user_agent", "kube-probe/1.36"),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )

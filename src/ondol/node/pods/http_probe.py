@@ -23,8 +23,8 @@ from ondol.node.pods.target import Answer, Target
 Spec = Mapping[str, Any]
 Header = tuple[str, str]
 
-PROBE_AGENT: Final = "kube-probe/1.34"
-HOOK_AGENT: Final = "kube-lifecycle/1.34"
+PROBE_AGENT: Final = "kube-probe/1.36"
+HOOK_AGENT: Final = "kube-lifecycle/1.36"
 
 _BODY_MAX: Final = 10 * 1024
 _HEAD_MAX: Final = 1024 * 1024

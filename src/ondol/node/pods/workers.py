@@ -15,7 +15,7 @@ from ondol.api import objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import log
 from ondol.node import logs
-from ondol.node.pods import admission, decide, lifecycle, model, resizing, storage
+from ondol.node.pods import admission, decide, lifecycle, model, port_admission, resizing, storage
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Record, Spec
 from ondol.node.pods.references import ReferenceIndex
@@ -136,6 +136,7 @@ class PodWorkers:
             worker.vanish()
         elif record is None and not is_ending:
             self._admit(worker)
+            self._keep_ports_apart(worker)
         self._by_uid[worker.uid] = worker
         self._references.put(pod)
         self._tasks.start_soon(self._drive, worker)
@@ -164,6 +165,12 @@ class PodWorkers:
         for worker in sorted(waiting, key=lambda each: resizing.turn(each.pod, each.record)):
             reason, message = resizing.pending(worker.pod, self._others(worker), self._host.allocatable)
             worker.resize(reason, message)
+
+    def _keep_ports_apart(self, worker: PodWorker) -> None:
+        """A pod that names its node itself takes no port from one that is there already."""
+        others = (other.pod for other in self._by_uid.values() if not other.is_over)
+        if refusal := port_admission.refusal(worker.pod, others):
+            worker.fail(port_admission.REASON, refusal)
 
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""

@@ -111,6 +111,7 @@ _CONTAINER: Final = (
 )
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
+    Rule("schedulingGroup", "pods are scheduled one by one, and wait for no group"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("resourceClaims", "there are no dynamic resources"),
     Rule("securityContext.appArmorProfile", _NO_LSM),
