@@ -17,7 +17,7 @@ from ondol.base import errors, files
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.base.reserve import Reserve
-from ondol.node.network import ipam, rules, service_table, services
+from ondol.node.network import ipam, nft_table, rules, service_table, services
 
 
 def pool_in(folder: Path, network: ipaddress.IPv4Network) -> ipam.AddressPool:
@@ -251,7 +251,7 @@ def test_only_some_are_led_on_where_sources_are_named() -> None:
     (guarded,) = [entry for entry in listed if entry.sources]
     assert table.elements["vips"]["192.0.2.1 . tcp . 80"] == f"goto {guarded.chain}-from"
     assert table.chains[f"{guarded.chain}-from"] == (
-        f"ip saddr {{ 10.8.1.0/24, 10.9.0.0/16 }} goto {guarded.chain}"
+        f"ip saddr {{ 10.8.1.0/24, 10.9.0.0/16 }} goto {guarded.chain}",
     )
     assert list(table.chains).index(guarded.chain) < list(table.chains).index(f"{guarded.chain}-from")
 
@@ -262,7 +262,7 @@ def test_service_table_text() -> None:
         [service("a", "10.0.0.5", sessionAffinity="ClientIP"), service("b", "10.0.0.6")],
         [slice_of("a", {"addresses": ["10.1.0.2"]})],
     )
-    text = service_table.whole(service_table.table("abcdef", listed))
+    text = nft_table.whole(service_table.table("abcdef", listed))
     assert f"10.0.0.5 . tcp . 80 : goto {listed[0].chain}" in text
     assert "dnat ip to jhash ip saddr mod 1 map { 0 : 10.1.0.2 . 8080 }" in text
     rejected = text[text.index("set rejected {") :].split("}", 1)[0]

@@ -19,9 +19,9 @@ from ondol.api.objects import Key
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
-from ondol.node.network import kernel_table, nft, service_table
+from ondol.node.network import kernel_table, nft, nft_table, service_table
 from ondol.node.network.kernel_table import Kernel, KernelTable
-from ondol.node.network.service_table import Table
+from ondol.node.network.nft_table import Table
 from ondol.node.network.services import Backend, Entry, Owner
 
 INSTANCE = "abcdef"
@@ -149,7 +149,7 @@ def _parsed(listed: str) -> dict[str, str]:
 
 def whole(table: Table) -> Ruleset:
     ruleset = Ruleset()
-    ruleset.run(service_table.whole(table))
+    ruleset.run(nft_table.whole(table))
     return ruleset
 
 
@@ -158,7 +158,7 @@ def test_differences_lead_to_the_whole(tables: list[Table]) -> None:
     """After any sequence of them, none of which is refused; what is the same has none."""
     ruleset = whole(tables[0])
     for old, new in itertools.pairwise(tables):
-        batch = service_table.difference(old, new)
+        batch = nft_table.difference(old, new)
         assert (batch == "") == (old == new)
         ruleset.run(batch)
         assert ruleset.content == whole(new).content
@@ -172,7 +172,7 @@ def test_what_stays_is_not_sent_again() -> None:
     new = settled([entry(n, [p], [other if n == "b" else backend]) for n, p in places.items()], set())
     chain = entry("b", [], []).chain
     rule = "meta l4proto tcp dnat ip to numgen random mod 1 map { 0 : 10.244.0.3 . 8080 }"
-    assert service_table.difference(old, new).splitlines() == [
+    assert nft_table.difference(old, new).splitlines() == [
         f"flush chain {NAME} {chain}",
         f"add rule {NAME} {chain} {rule}",
         f"add element {NAME} own {{ 10.244.0.3 . 10.244.0.3 }}",
@@ -222,8 +222,8 @@ async def test_only_what_differs_is_put() -> None:
     for each in (ONE, ONE, TWO, ONE):
         await table.put(each)
     first, *others = ruleset.batches
-    assert first == service_table.whole(ONE)
-    assert others == [service_table.difference(ONE, TWO), service_table.difference(TWO, ONE)]
+    assert first == nft_table.whole(ONE)
+    assert others == [nft_table.difference(ONE, TWO), nft_table.difference(TWO, ONE)]
 
 
 @pytest.mark.anyio
@@ -247,7 +247,7 @@ async def test_a_table_that_is_gone_is_put_whole() -> None:
     await table.put(ONE)
     ruleset.elements, ruleset.chains = None, {}
     await table.put(TWO)
-    assert ruleset.batches[-1] == service_table.whole(TWO)
+    assert ruleset.batches[-1] == nft_table.whole(TWO)
 
 
 @pytest.mark.anyio
@@ -265,7 +265,7 @@ async def test_what_was_refused_is_put_whole() -> None:
         await table.put(TWO)
     table._kernel = ruleset.kernel
     await table.put(ONE)
-    assert ruleset.batches == [service_table.whole(ONE)] * 2
+    assert ruleset.batches == [nft_table.whole(ONE)] * 2
 
 
 def listed(ruleset: str) -> list[str]:
@@ -309,11 +309,11 @@ def test_the_kernel_ends_with_the_same_table(tables: list[Table]) -> None:
     """By differences and whole: the kernel lists the same."""
 
     def compare() -> None:
-        nft.run(service_table.whole(tables[0]))
+        nft.run(nft_table.whole(tables[0]))
         for old, new in itertools.pairwise(tables):
-            nft.run(service_table.difference(old, new))
+            nft.run(nft_table.difference(old, new))
         by_difference = kernels()
-        nft.run(service_table.whole(tables[-1]))
+        nft.run(nft_table.whole(tables[-1]))
         assert by_difference == kernels()
 
     in_a_network_of_its_own(compare)
@@ -326,7 +326,7 @@ def test_the_kernel_tells_who_changed_what() -> None:
 
     def look() -> None:
         assert kernel.digest(ONE) == b""
-        kernel.run(service_table.whole(ONE))
+        kernel.run(nft_table.whole(ONE))
         generation, digest = kernel.generation(), kernel.digest(ONE)
         nft.run("add table ip other\n")
         assert (kernel.generation(), kernel.digest(ONE)) == (generation + 1, digest)

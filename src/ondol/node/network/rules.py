@@ -45,6 +45,10 @@ def service_table(instance: str) -> str:
     return f"ip ondol-{instance}-services"
 
 
+def policy_table(instance: str) -> str:
+    return f"ip ondol-{instance}-policies"
+
+
 def bridge_table(instance: str) -> str:
     return f"bridge {bridge_table_name(instance)}"
 
@@ -59,7 +63,7 @@ def mesh_redirect(
     """Inside a pod: TCP that leaves it goes to the proxy; loopback, `direct` and what it excludes do not.
 
     What the proxy dials from here is let past by its mark, which a pod can set only with CAP_NET_ADMIN or
-    CAP_NET_RAW; so is everything of a pod that may write rules of its own. Nothing accepts the packets when no proxy listens: connections are refused, never let past.
+    CAP_NET_RAW. Nothing accepts the packets when no proxy listens: connections are refused, never let past.
     """
     exempt = ", ".join(str(address) for address in direct)
     lines = [
@@ -194,7 +198,7 @@ def host(
     - A Service's address that nobody has programmed is refused here, not sent to the default route.
     - Other platforms of the machine, their pods and their proxies, do not reach these pods.
     - What the proxy dials for the ingress begins in the host's own namespace: it reaches neither the host's
-      loopback nor its link, and where the caller chose the address (`passthrough`) none of the host's addresses.
+      loopback nor its link, and where the caller chose the address (`passthrough`) none of the host's own.
       What it dials for a pod begins in that pod's, and is judged as all that comes from there.
     """
     bridge = _bridge(instance)

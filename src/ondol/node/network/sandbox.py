@@ -107,7 +107,7 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
 def remove_host(network: Network) -> None:
     """Undo `prepare_host` and every sandbox of the instance."""
     # The rules first: to take one pod at a time out of them costs some 12 ms each.
-    for table in (rules.host_table, rules.service_table, rules.bridge_table):
+    for table in (rules.host_table, rules.service_table, rules.policy_table, rules.bridge_table):
         nft.run(rules.removed(table(network.instance)))
     for uid in existing(network):
         destroy(network, uid)
@@ -171,7 +171,7 @@ def _reflect(port: str) -> None:
 
 
 def _let_proxy_pass(namespace: str) -> None:
-    """In a pod whose redirect was made before the proxy dialled from pods: or it would call itself, and again."""
+    """In a pod whose redirect an earlier version made: or the proxy, which dials from there, calls itself."""
     linux.enter(namespace, linux.CLONE_NEWNET)
     if batch := rules.proxy_let_past(nft.run("list ruleset")):
         nft.run(batch)
