@@ -118,25 +118,23 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 _HOOKS: Final = """\
-  chain egress-forward {
-    type filter hook forward priority -5; policy accept;
+  chain judged-egress {
+    type filter hook prerouting priority -90; policy accept;
     ct direction reply accept
     ct state related accept
     ip saddr . ip daddr @self accept
     ip saddr vmap @egress
   }
-  chain ingress-forward {
-    type filter hook forward priority -4; policy accept;
+  chain judged-ingress {
+    type filter hook prerouting priority -89; policy accept;
     ct direction reply accept
     ct state related accept
     ip saddr . ip daddr @self accept
     ip daddr vmap @ingress
   }
-  chain egress-input {
-    type filter hook input priority -5; policy accept;
-    ct direction reply accept
-    ct state related accept
-    ip saddr vmap @egress
-  }
 """
-"""All that a connection's opener sends is judged: a new policy holds for connections that are there."""
+"""All that a connection's opener sends is judged: a new policy holds for connections that are there.
+
+Behind the translation of Services, and before it is told apart what is for the machine and what for pods.
+What the machine itself sends does not come by here.
+"""

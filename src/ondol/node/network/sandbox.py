@@ -91,7 +91,10 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
         host.add_address(index, ipaddress.IPv4Interface((network.gateway, network.pods.prefixlen)))
         host.set_up(index)
     _set_sysctl("net/ipv4/ip_forward", "1")
-    _set_sysctl(f"net/ipv4/conf/{network.bridge}/send_redirects", "0")
+    # An interface's own counts where the one for all is off. A pod that was told to go to another directly
+    # would hear of no refusal for a second: the kernel counts redirects and refusals together.
+    for interface in ("all", network.bridge):
+        _set_sysctl(f"net/ipv4/conf/{interface}/send_redirects", "0")
     _set_sysctl(f"net/ipv6/conf/{network.bridge}/disable_ipv6", "1")  # the rules know IPv4 alone
     bound = [_bound(network, uid, address) for uid, address in (living or {}).items()]
     nft.run(
