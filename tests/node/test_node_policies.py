@@ -165,7 +165,7 @@ def _accepts(table: Table, chain: str, packet: Packet) -> bool:
         if (jump := re.match(r"jump (\S+)", line)) is not None:
             if _accepts(table, jump.group(1), packet):
                 return True
-        elif line.startswith(("reject", "meta l4proto tcp reject")):
+        elif " reject " in f" {line}":
             return False
         elif _matches(table, line.removesuffix("accept").strip(), packet):
             return True

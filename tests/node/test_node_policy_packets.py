@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 
 from ondol.api.objects import Object
 from ondol.node import linux
-from ondol.node.network import nft, nft_table, policies, policy_table, rules, sandbox
+from ondol.node.network import nft, nft_table, policies, policy_table, rules, sandbox, service_table, services
 from ondol.node.network.nft_table import Table
 from ondol.node.network.policies import NamedPort, Pod
 from ondol.node.network.sandbox import Network, Wiring
@@ -57,6 +58,25 @@ class Stage:
         model = policies.compiled(listed, pods, SPACES, resolver)
         return policy_table.table(self.network.instance, model)
 
+    def services(self) -> Table:
+        """Each pod has one, on port 80."""
+        listed, slices = [], []
+        for number, name in enumerate(LABELS, start=7):
+            metadata = {"name": name, "namespace": "shop", "uid": name}
+            address = str(self.network.services[number])
+            listed.append({"metadata": metadata, "spec": {"clusterIP": address, "ports": [{"port": 80}]}})
+            labels = {"kubernetes.io/service-name": name}
+            endpoints = [{"addresses": [self.addresses[name]]}]
+            slices.append(
+                {
+                    "metadata": {"namespace": "shop", "labels": labels},
+                    "endpoints": endpoints,
+                    "ports": [{"port": 8080}],
+                }
+            )
+            self.addresses[f"{name}'s service"] = address
+        return service_table.table(self.network.instance, services.entries(listed, slices))
+
     def reaches(self, source: str, destination: str, protocol: str, port: int) -> bool | None:
         if protocol == "TCP":
             return self.inside(source, partial(tcp, self.addresses[destination], port))
@@ -69,23 +89,27 @@ def tcp(address: str, port: int) -> bool:
         client.settimeout(20)
         try:
             client.connect((address, port))
-        except ConnectionRefusedError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+                return False
+            raise
         return client.recv(1) == b"!"
 
 
 def udp(address: str, port: int) -> bool | None:
     """The same; None where nobody says anything."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(3)
+        client.settimeout(2)
         client.connect((address, port))
-        client.send(b"?")
-        try:
-            return client.recv(1) == b"!"
-        except TimeoutError:
-            return None
-        except OSError:
-            return False
+        for _ in range(10):  # the kernel tells of refusals only so often
+            client.send(b"?")
+            try:
+                return client.recv(1) == b"!"
+            except TimeoutError:
+                continue
+            except OSError:
+                return False
+    return None
 
 
 def serve(address: str) -> list[socket.socket]:
@@ -127,9 +151,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     number = uuid.uuid4().int
     instance = f"{number % 16**6:06x}"
     pods = ipaddress.IPv4Network(f"10.{110 + number % 40}.{number // 40 % 250}.0/24")
-    services = ipaddress.IPv4Network("172.30.0.0/24")
+    range_ = ipaddress.IPv4Network(f"172.30.{number // 40 % 250}.0/24")
     folder = tmp_path_factory.mktemp("policies")
-    network = Network(instance, f"ondol{instance}", pods[1], pods, folder, services)
+    network = Network(instance, f"ondol{instance}", pods[1], pods, folder, range_)
     sandbox.prepare_host(network)
     made = Stage(network, {"host": str(pods[1])})
     sockets: list[socket.socket] = []
@@ -138,6 +162,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         made.addresses[name] = str(pods[index])
     for name, address in made.addresses.items():
         sockets += made.inside(name, partial(serve, address))
+    nft.run(nft_table.whole(made.services()))
     yield made
     for each in sockets:
         if each.type == socket.SOCK_STREAM:
@@ -174,6 +199,10 @@ CASES: list[tuple[str, list[Object], dict[tuple[str, str, str, int], bool]]] = [
             ("host", "web", "TCP", 8080): True,  # the node reaches its pods
             ("host", "web", "UDP", 8080): True,
             ("web", "web", "TCP", 8080): True,  # and a pod itself
+            ("web", "web's service", "TCP", 80): True,
+            ("front", "web's service", "TCP", 80): False,
+            ("front", "other's service", "TCP", 80): True,
+            ("host", "web's service", "TCP", 80): True,
             ("web", "front", "TCP", 8080): True,
             ("web", "front", "UDP", 8080): True,
             ("web", "host", "TCP", 8080): True,
@@ -273,20 +302,26 @@ def test_the_kernel_does_what_the_table_says(stage: Stage) -> None:
     assert wrong == []
 
 
-def test_a_new_policy_holds_for_connections_that_are_there(stage: Stage) -> None:
-    """Whoever kept one hears at its next word that it is over, and the callee's own go on."""
+@pytest.mark.parametrize(
+    ("way", "at", "heard"), [("web", 8080, ConnectionResetError), ("web's service", 80, TimeoutError)]
+)
+def test_a_new_policy_holds_for_connections_that_are_there(
+    stage: Stage, way: str, at: int, heard: type[OSError]
+) -> None:
+    """Nothing more of them arrives, and who called a pod's own address hears so; the callee's own go on."""
     nft.run(nft_table.whole(stage.table([])))
     with (
         stage.inside("front", socket.socket) as kept,
         stage.inside("web", socket.socket) as back,
     ):
-        for client, server in ((kept, "web"), (back, "front")):
+        for client, server, port in ((kept, way, at), (back, "front", 8080)):
             client.settimeout(20)
-            client.connect((stage.addresses[server], 8080))
+            client.connect((stage.addresses[server], port))
             assert client.recv(1) == b"!"
         nft.run(nft_table.whole(stage.table([policy("deny", {"app": "web"})])))
         kept.sendall(b"more")
-        with pytest.raises(ConnectionResetError):
+        kept.settimeout(20 if heard is ConnectionResetError else 0.2)
+        with pytest.raises(heard):
             kept.recv(1)
         back.sendall(b"more")
         back.settimeout(0.2)

@@ -1,7 +1,7 @@
 """The kernel's table of NetworkPolicies as a value. Pure.
 
-Pods that the same policies select share a chain, which asks each policy's own and then refuses: all but TCP
-by ICMP, of which the kernel sends only so much a second; TCP by a reset, so that every caller hears at once.
+Pods that the same policies select share a chain, which asks each policy's own and then refuses: TCP by a
+reset, so that every caller hears at once; what else there is by ICMP, of which the kernel sends only so much.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ _FIXED: Final = {
 }
 _PEERS: Final = "ipv4_addr"
 _NAMED: Final = "ipv4_addr . inet_proto . inet_service"
-_REFUSED: Final = ("meta l4proto tcp reject with tcp reset", "reject with icmp type admin-prohibited")
+_BY_ICMP: Final = "reject with icmp type admin-prohibited"
+_REFUSED: Final = (
+    # A reset of what was sent to a Service's address would come from the pod's; ICMP is translated.
+    f"meta l4proto tcp ct status dnat {_BY_ICMP}",
+    "meta l4proto tcp reject with tcp reset",
+    _BY_ICMP,
+)
 _COMMENT_MAX: Final = 120
 
 
