@@ -28,10 +28,13 @@ from typing import Any
 PREFIX = "ondolprobe"
 NETNS = Path("/run/netns")
 SERVICE = "10.98.76.54"
+HOST = "10.98.0.1"
+LINK = "ondolprobe"
 REDIRECT = """
 table ip probe {
   chain output {
     type nat hook output priority -100
+    meta mark & 0xdf000000 == 0x0d000000 return
     ip protocol tcp ip daddr != 127.0.0.0/8 redirect to :15001
   }
 }
@@ -135,9 +138,16 @@ def namespaces(names: Sequence[str]) -> Iterator[None]:
 
 
 def prepare_client(name: str) -> None:
-    """Routes and redirect as a pod has them; packets never leave the namespace."""
-    subprocess.run(["ip", "-n", name, "addr", "add", "10.98.0.2/32", "dev", "lo"], check=True)
-    subprocess.run(["ip", "-n", name, "route", "add", "default", "dev", "lo"], check=True)
+    """Link, routes and redirect as a pod has them; the proxy dials from there. It goes with the namespace."""
+    for command in (
+        f"link add {LINK} type veth peer name eth0 netns {name}",
+        f"addr add {HOST}/24 dev {LINK}",
+        f"link set {LINK} up",
+        f"-n {name} addr add 10.98.0.2/24 dev eth0",
+        f"-n {name} link set eth0 up",
+        f"-n {name} route add default via {HOST}",
+    ):
+        subprocess.run(["ip", *command.split()], check=True)
     subprocess.run(["ip", "netns", "exec", name, "nft", "-f", "-"], input=REDIRECT.encode(), check=True)
 
 
@@ -164,7 +174,7 @@ def upstream_document(port: int, slow_ms: int = 0) -> dict[str, Any]:
         "static_resources": {
             "listeners": [
                 {
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                    "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
                     "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
                 }
             ]
@@ -182,7 +192,8 @@ class World:
     """One Envoy under our xDS server, with an upstream behind it."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        from ondol.mesh import config, server  # noqa: PLC0415 - the load process needs none of it
+        from ondol.base.clock import SystemClock  # noqa: PLC0415 - the load process needs none of it
+        from ondol.mesh import config, server  # noqa: PLC0415
 
         self.config = config.MeshConfig(
             netns_dir=NETNS,
@@ -191,7 +202,7 @@ class World:
             bootstrap_file=folder / "envoy.json",
         )
         self.folder = folder
-        self.hub = server.Hub(self._observe)
+        self.hub = server.Hub(self._observe, clock=SystemClock())
         self.refused: list[str] = []
         self.pods: dict[str, Any] = {}
         self.envoy: subprocess.Popen[bytes] | None = None
@@ -527,7 +538,7 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
     pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}
     config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
     served = Translator(config).translate(World(services=services, pods=[pod])).snapshot
-    upstream = [Endpoint("127.0.0.1", BASE_PORT, None)]
+    upstream = [Endpoint(HOST, BASE_PORT, None)]
     assigned = {}
     for name in served.of(types.ENDPOINTS):
         body = wire.encode(clusters.load_assignment(name, upstream))
