@@ -29,7 +29,6 @@ PREFIX = "ondolprobe"
 NETNS = Path("/run/netns")
 SERVICE = "10.98.76.54"
 HOST = "10.98.0.1"
-LINK = "ondolprobe"
 REDIRECT = """
 table ip probe {
   chain output {
@@ -125,29 +124,25 @@ def summary(samples: Sequence[Sequence[Any]], reconnects: int | None = None) -> 
 
 @contextlib.contextmanager
 def namespaces(names: Sequence[str]) -> Iterator[None]:
-    def batch(lines: Sequence[str]) -> None:
-        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), check=True)
-
-    batch([f"netns add {name}" for name in names])
+    batch(*(f"netns add {name}" for name in names))
     try:
         for name in names:
-            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+            batch("link set lo up", at=name)
         yield
     finally:
-        batch([f"netns del {name}" for name in names])
+        batch(*(f"netns del {name}" for name in names))
+
+
+def batch(*lines: str, at: str = "") -> None:
+    where = ["-n", at] if at else []
+    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines).encode(), check=True)
 
 
 def prepare_client(name: str) -> None:
     """Link, routes and redirect as a pod has them; the proxy dials from there. It goes with the namespace."""
-    for command in (
-        f"link add {LINK} type veth peer name eth0 netns {name}",
-        f"addr add {HOST}/24 dev {LINK}",
-        f"link set {LINK} up",
-        f"-n {name} addr add 10.98.0.2/24 dev eth0",
-        f"-n {name} link set eth0 up",
-        f"-n {name} route add default via {HOST}",
-    ):
-        subprocess.run(["ip", *command.split()], check=True)
+    batch(f"link add probe type veth peer name eth0 netns {name}", f"addr add {HOST}/24 dev probe")
+    batch("link set probe up")
+    batch("addr add 10.98.0.2/24 dev eth0", "link set eth0 up", f"route add default via {HOST}", at=name)
     subprocess.run(["ip", "netns", "exec", name, "nft", "-f", "-"], input=REDIRECT.encode(), check=True)
 
 
@@ -267,14 +262,10 @@ def resource(name: str, message: str, document: dict[str, Any]) -> Any:
 
     from ondol.mesh.xds import types  # noqa: PLC0415
 
-    message_types = {
-        "Cluster": cluster_pb2.Cluster,
-        "Listener": listener_pb2.Listener,
-        "RouteConfiguration": route_pb2.RouteConfiguration,
-    }[message]()
-    return types.Resource(
-        name, "1", json_format.ParseDict(document, message_types).SerializeToString(deterministic=True)
-    )
+    kinds = (cluster_pb2.Cluster, listener_pb2.Listener, route_pb2.RouteConfiguration)
+    kind = next(each for each in kinds if each.DESCRIPTOR.name == message)
+    body = json_format.ParseDict(document, kind()).SerializeToString(deterministic=True)
+    return types.Resource(name, "1", body)
 
 
 def CLUSTER() -> Any:  # noqa: N802 - a constant made late
@@ -539,10 +530,8 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
     config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
     served = Translator(config).translate(World(services=services, pods=[pod])).snapshot
     upstream = [Endpoint(HOST, BASE_PORT, None)]
-    assigned = {}
-    for name in served.of(types.ENDPOINTS):
-        body = wire.encode(clusters.load_assignment(name, upstream))
-        assigned[name] = types.Resource(name, "1", body)
+    bodies = {n: wire.encode(clusters.load_assignment(n, upstream)) for n in served.of(types.ENDPOINTS)}
+    assigned = {name: types.Resource(name, "1", body) for name, body in bodies.items()}
     return types.Snapshot({**served.resources, types.ENDPOINTS: assigned})
 
 

@@ -86,9 +86,9 @@ def town(space: Kubectl, cluster: Kubectl) -> Iterator[Town]:
         where = apart if name == "stranger" else space
         where("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
         addresses[name] = where.path("pod", name, ".status.podIP")
-    made = Town(space, addresses)
-    made.settles(EVERYBODY, "everybody reaches everybody")
-    yield made
+    town = Town(space, addresses)
+    town.settles(EVERYBODY, "everybody reaches everybody")
+    yield town
     cluster("delete", "namespace", apart.namespace, "--wait=false")
 
 

@@ -30,10 +30,10 @@ def network(tmp_path: Path) -> Iterator[Network]:
     instance = f"{number % 16**6:06x}"
     pods = ipaddress.IPv4Network(f"10.{150 + number % 40}.{number // 40 % 250}.0/24")
     services = ipaddress.IPv4Network("172.31.0.0/24")
-    made = Network(instance, f"ondol{instance}", pods[1], pods, tmp_path, services)
-    sandbox.prepare_host(made)
-    yield made
-    sandbox.remove_host(made)
+    network = Network(instance, f"ondol{instance}", pods[1], pods, tmp_path, services)
+    sandbox.prepare_host(network)
+    yield network
+    sandbox.remove_host(network)
 
 
 def inside(network: Network, work: partial[socket.socket] | partial[str]) -> object:

@@ -155,15 +155,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("policies")
     network = Network(instance, f"ondol{instance}", pods[1], pods, folder, range_)
     sandbox.prepare_host(network)
-    made = Stage(network, {"host": str(pods[1])})
+    stage = Stage(network, {"host": str(pods[1])})
     sockets: list[socket.socket] = []
     for index, name in enumerate(LABELS, start=2):
         sandbox.create(network, Wiring(name, name, pods[index]))
-        made.addresses[name] = str(pods[index])
-    for name, address in made.addresses.items():
-        sockets += made.inside(name, partial(serve, address))
-    nft.run(nft_table.whole(made.services()))
-    yield made
+        stage.addresses[name] = str(pods[index])
+    for name, address in stage.addresses.items():
+        sockets += stage.inside(name, partial(serve, address))
+    nft.run(nft_table.whole(stage.services()))
+    yield stage
     for each in sockets:
         if each.type == socket.SOCK_STREAM:
             each.shutdown(socket.SHUT_RDWR)

@@ -116,7 +116,7 @@ async def test_a_pod_begins_once_its_policies_hold() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(live)
         await anyio.wait_all_tasks_blocked()
-        assert done == [], "nobody has told the kernel"
+        assert done == [], "nobody has running the kernel"
         tasks.start_soon(node.rules.keep)
         await node.settle()
         await node.settle()
@@ -125,7 +125,7 @@ async def test_a_pod_begins_once_its_policies_hold() -> None:
 
 
 async def test_what_cannot_be_programmed_keeps_pods_waiting() -> None:
-    """They are told why; what is in the kernel stays, and it is tried again."""
+    """They are running why; what is in the kernel stays, and it is tried again."""
     node = Node()
     node.policies.listed = [DENY]
     failures: list[str] = []
@@ -187,15 +187,15 @@ async def test_changes_act_by_themselves() -> None:
         await node.settle()
         assert node.kernel.selected() == {"10.244.0.2"}
         puts = len(node.kernel.tables)
-        told = {**labelled, "status": {"phase": "Running"}}
-        node.pods.change(labelled, told)
+        running = {**labelled, "status": {"phase": "Running"}}
+        node.pods.change(labelled, running)
         assert not node.rules._changed.is_set
         node.kernel.is_gone = True
         await node.rules.look_again()
         await node.settle()
         assert len(node.kernel.tables) == puts + 1
-        ended = {**told, "status": {"phase": "Succeeded"}}
-        node.pods.change(told, ended)
+        ended = {**running, "status": {"phase": "Succeeded"}}
+        node.pods.change(running, ended)
         await node.settle()
         assert node.kernel.selected() == set()
         node.policies.change(WEB, None)

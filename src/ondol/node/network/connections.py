@@ -38,6 +38,6 @@ def end_all() -> None:
 
 def _connections(kernel: netlink.Netlink, family: int) -> Iterator[bytes]:
     """The kernel's identities of sockets: ports, addresses, interface, cookie."""
-    wanted = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _STATES, bytes(48))
-    for answer in kernel.dump(_SOCK_DIAG, wanted):
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, _STATES, bytes(48))
+    for answer in kernel.dump(_SOCK_DIAG, request):
         yield _ANSWER.unpack_from(answer)[4]
