@@ -28,10 +28,12 @@ from typing import Any
 PREFIX = "ondolprobe"
 NETNS = Path("/run/netns")
 SERVICE = "10.98.76.54"
+HOST = "10.98.0.1"
 REDIRECT = """
 table ip probe {
   chain output {
     type nat hook output priority -100
+    meta mark & 0xdf000000 == 0x0d000000 return
     ip protocol tcp ip daddr != 127.0.0.0/8 redirect to :15001
   }
 }
@@ -122,22 +124,25 @@ def summary(samples: Sequence[Sequence[Any]], reconnects: int | None = None) -> 
 
 @contextlib.contextmanager
 def namespaces(names: Sequence[str]) -> Iterator[None]:
-    def batch(lines: Sequence[str]) -> None:
-        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines).encode(), check=True)
-
-    batch([f"netns add {name}" for name in names])
+    batch(*(f"netns add {name}" for name in names))
     try:
         for name in names:
-            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+            batch("link set lo up", at=name)
         yield
     finally:
-        batch([f"netns del {name}" for name in names])
+        batch(*(f"netns del {name}" for name in names))
+
+
+def batch(*lines: str, at: str = "") -> None:
+    where = ["-n", at] if at else []
+    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines).encode(), check=True)
 
 
 def prepare_client(name: str) -> None:
-    """Routes and redirect as a pod has them; packets never leave the namespace."""
-    subprocess.run(["ip", "-n", name, "addr", "add", "10.98.0.2/32", "dev", "lo"], check=True)
-    subprocess.run(["ip", "-n", name, "route", "add", "default", "dev", "lo"], check=True)
+    """Link, routes and redirect as a pod has them; the proxy dials from there. It goes with the namespace."""
+    batch(f"link add probe type veth peer name eth0 netns {name}", f"addr add {HOST}/24 dev probe")
+    batch("link set probe up")
+    batch("addr add 10.98.0.2/24 dev eth0", "link set eth0 up", f"route add default via {HOST}", at=name)
     subprocess.run(["ip", "netns", "exec", name, "nft", "-f", "-"], input=REDIRECT.encode(), check=True)
 
 
@@ -164,7 +169,7 @@ def upstream_document(port: int, slow_ms: int = 0) -> dict[str, Any]:
         "static_resources": {
             "listeners": [
                 {
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                    "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},
                     "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
                 }
             ]
@@ -182,7 +187,8 @@ class World:
     """One Envoy under our xDS server, with an upstream behind it."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        from ondol.mesh import config, server  # noqa: PLC0415 - the load process needs none of it
+        from ondol.base.clock import SystemClock  # noqa: PLC0415 - the load process needs none of it
+        from ondol.mesh import config, server  # noqa: PLC0415
 
         self.config = config.MeshConfig(
             netns_dir=NETNS,
@@ -191,7 +197,7 @@ class World:
             bootstrap_file=folder / "envoy.json",
         )
         self.folder = folder
-        self.hub = server.Hub(self._observe)
+        self.hub = server.Hub(self._observe, clock=SystemClock())
         self.refused: list[str] = []
         self.pods: dict[str, Any] = {}
         self.envoy: subprocess.Popen[bytes] | None = None
@@ -256,14 +262,10 @@ def resource(name: str, message: str, document: dict[str, Any]) -> Any:
 
     from ondol.mesh.xds import types  # noqa: PLC0415
 
-    message_types = {
-        "Cluster": cluster_pb2.Cluster,
-        "Listener": listener_pb2.Listener,
-        "RouteConfiguration": route_pb2.RouteConfiguration,
-    }[message]()
-    return types.Resource(
-        name, "1", json_format.ParseDict(document, message_types).SerializeToString(deterministic=True)
-    )
+    kinds = (cluster_pb2.Cluster, listener_pb2.Listener, route_pb2.RouteConfiguration)
+    kind = next(each for each in kinds if each.DESCRIPTOR.name == message)
+    body = json_format.ParseDict(document, kind()).SerializeToString(deterministic=True)
+    return types.Resource(name, "1", body)
 
 
 def CLUSTER() -> Any:  # noqa: N802 - a constant made late
@@ -527,11 +529,9 @@ def translated(client: str, *new: tuple[str, int]) -> Any:
     pod = {"metadata": {"name": client, "namespace": "default", "uid": client}, "spec": {}, "status": ready}
     config = MeshConfig(NETNS, "unix:/x", "unix:/y", Path("/z"))
     served = Translator(config).translate(World(services=services, pods=[pod])).snapshot
-    upstream = [Endpoint("127.0.0.1", BASE_PORT, None)]
-    assigned = {}
-    for name in served.of(types.ENDPOINTS):
-        body = wire.encode(clusters.load_assignment(name, upstream))
-        assigned[name] = types.Resource(name, "1", body)
+    upstream = [Endpoint(HOST, BASE_PORT, None)]
+    bodies = {n: wire.encode(clusters.load_assignment(n, upstream)) for n in served.of(types.ENDPOINTS)}
+    assigned = {name: types.Resource(name, "1", body) for name, body in bodies.items()}
     return types.Snapshot({**served.resources, types.ENDPOINTS: assigned})
 
 

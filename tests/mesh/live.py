@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import random
@@ -48,6 +49,7 @@ REDIRECT = """
 table ip mesh {
   chain output {
     type nat hook output priority -100
+    meta mark & 0xdf000000 == 0x0d000000 return
     ip protocol tcp ip daddr != 127.0.0.0/8 redirect to :15001
   }
 }
@@ -74,6 +76,10 @@ class Servers:
         run("ip", "-n", self.name, "addr", "add", f"{self.address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             run("ip", "-n", self.name, "link", "set", device, "up")
+        pods = ipaddress.IPv4Network(f"10.99.{octet}.0/24")
+        run("ip", "-n", self.name, "route", "add", str(pods), "via", self.host)
+        self.pods = pods.hosts()
+        """Addresses that nobody has yet."""
         ports = ("8001", "8002", "9000", "9100", "9200")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
         self.spans_file = spans_file
@@ -120,6 +126,7 @@ class Live:
         self.servers = servers
         self.envoy: subprocess.Popen[bytes] | None = None
         self.pods: dict[str, str] = {}
+        self.addresses: dict[str, str] = {}
 
     def start_envoy(self) -> None:
         log = self.config.bootstrap_file.with_suffix(".log")
@@ -157,8 +164,16 @@ class Live:
         netns = self.pods[name]
         run("ip", "netns", "add", netns)
         run("ip", "-n", netns, "link", "set", "lo", "up")
-        run("ip", "-n", netns, "addr", "add", "10.98.0.2/32", "dev", "lo")
-        run("ip", "-n", netns, "route", "add", "default", "dev", "lo")
+        address, port = str(next(self.servers.pods)), f"mp{netns[:8]}"
+        self.addresses[name] = address
+        run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", netns)
+        run("ip", "link", "set", port, "up")
+        run("ip", "-n", netns, "addr", "add", f"{address}/32", "dev", "eth0")
+        run("ip", "-n", netns, "link", "set", "eth0", "up")
+        run("ip", "-n", netns, "route", "add", self.servers.host, "dev", "eth0")
+        run("ip", "-n", netns, "route", "add", "default", "via", self.servers.host)
+        run("ip", "route", "add", address, "dev", port)
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         run("ip", "netns", "exec", netns, "nft", "-f", "-", text=REDIRECT)
 
     async def service(
@@ -235,6 +250,7 @@ class Live:
         self.stop_envoy()
         for uid in self.pods.values():
             if Path(f"/run/netns/{uid}").exists():
+                run("ip", "link", "del", f"mp{uid[:8]}")
                 run("ip", "netns", "del", uid)
 
 

@@ -307,7 +307,7 @@ def test_session_affinity_is_a_hash_of_the_client(
     listener = translation.snapshot.of(types.LISTENER)[translation.pods[Key("default", "caller")].listener]
     chains = m.listener.Listener.FromString(listener.body).filter_chains
     proxy = m.tcp_proxy.TcpProxy()
-    next(c for c in chains if "||db." in c.name).filters[0].typed_config.Unpack(proxy)
+    next(c for c in chains if "||db." in c.name).filters[-1].typed_config.Unpack(proxy)
     assert proxy.hash_policy[0].HasField("source_ip")
     objs.destination_rule("web", {"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}})
     assert not ask().message.route.hash_policy

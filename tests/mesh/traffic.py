@@ -37,7 +37,12 @@ class Handler(BaseHTTPRequestHandler):
         if words[0] == "slow":
             time.sleep(float(words[1]))
         body = json.dumps(
-            {"port": port, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}}
+            {
+                "port": port,
+                "caller": self.client_address[0],
+                "path": self.path,
+                "headers": {k.lower(): v for k, v in self.headers.items()},
+            }
         ).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))

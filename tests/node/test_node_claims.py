@@ -16,7 +16,7 @@ from ondol.api.objects import Object
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
 from ondol.node.config import NodeConfig
-from ondol.node.network import claims, nft, service_table, services
+from ondol.node.network import claims, nft, nft_table, service_table, services
 from ondol.node.network.services import Entry
 from ondol.node.service_rules import ServiceRules
 
@@ -224,7 +224,7 @@ def test_where_the_activator_listens_nothing_is_translated() -> None:
     }
     addresses = services.served_at(BRIDGE, slice_)
     assert addresses == {HostPort("TCP", BRIDGE, 40001), HostPort("UDP", BRIDGE, 40002)}
-    table = service_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, addresses))
+    table = nft_table.whole(service_table.table("abcdef", settled(pod("p", 40001)).entries, addresses))
     before, _, after = table.partition("ip daddr . meta l4proto . th dport @kept return")
     assert f"{BRIDGE} . tcp . 40001" in before
     assert "@node-ports" in after
@@ -317,4 +317,4 @@ def test_the_kernel_takes_every_table(objs: list[Object]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     table = service_table.table("abcdef", settled(*objs).entries, RESERVED)
-    in_a_network_of_its_own(lambda: nft.run(service_table.whole(table)))
+    in_a_network_of_its_own(lambda: nft.run(nft_table.whole(table)))

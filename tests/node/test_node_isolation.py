@@ -18,7 +18,7 @@ import pytest
 
 from ondol.contracts import proxy
 from ondol.node import linux
-from ondol.node.network import local, netlink, nft, rules, sandbox, service_table, services
+from ondol.node.network import local, netlink, nft, nft_table, rules, sandbox, service_table, services
 from ondol.node.network.sandbox import Network, Wiring
 
 pytestmark = pytest.mark.root
@@ -97,7 +97,7 @@ def _side(folder: Path, name: str) -> Side:
         "ports": [{"port": 8080}],
     }
     table = service_table.table(instance, services.entries([service], [slice_]))
-    nft.run(service_table.whole(table))
+    nft.run(nft_table.whole(table))
     return Side(network, pods[2], range_[7])
 
 

@@ -17,7 +17,7 @@ from ondol.base import errors, files
 from ondol.base.host_ports import HostPort
 from ondol.base.memo import Memo
 from ondol.base.reserve import Reserve
-from ondol.node.network import ipam, rules, service_table, services
+from ondol.node.network import ipam, nft_table, rules, service_table, services
 
 
 def pool_in(folder: Path, network: ipaddress.IPv4Network) -> ipam.AddressPool:
@@ -262,7 +262,7 @@ def test_service_table_text() -> None:
         [service("a", "10.0.0.5"), service("b", "10.0.0.6")],
         [slice_of("a", {"addresses": ["10.1.0.2"]})],
     )
-    text = service_table.whole(service_table.table("abcdef", listed))
+    text = nft_table.whole(service_table.table("abcdef", listed))
     assert f"10.0.0.5 . tcp . 80 : goto {listed[0].chain}" in text
     assert "dnat ip to numgen random mod 1 map { 0 : 10.1.0.2 . 8080 }" in text
     rejected = text[text.index("set rejected {") :].split("}", 1)[0]
@@ -279,7 +279,7 @@ def test_sticky_services_remember_clients() -> None:
     )
     (entry,) = services.entries([one], [slice_of("a", {"addresses": ["10.1.0.2"]})])
     table = service_table.table("abcdef", [entry])
-    ((clients, seconds),) = table.clients.items()
+    ((clients, seconds),) = table.timed.items()
     endpoint = clients.replace("c-", "e-")
     assert seconds == 7
     assert table.chains == {

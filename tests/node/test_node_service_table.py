@@ -21,9 +21,9 @@ from ondol.api.objects import Key
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
 from ondol.node import linux
-from ondol.node.network import conntrack, kernel_table, nft, service_table
+from ondol.node.network import conntrack, kernel_table, nft, nft_table, service_table
 from ondol.node.network.kernel_table import Kernel, KernelTable
-from ondol.node.network.service_table import Table
+from ondol.node.network.nft_table import Table
 from ondol.node.network.services import Backend, Entry, Owner
 
 INSTANCE = "abcdef"
@@ -170,7 +170,7 @@ def _parsed(listed: str) -> dict[str, str]:
 
 def whole(table: Table) -> Ruleset:
     ruleset = Ruleset()
-    ruleset.run(service_table.whole(table))
+    ruleset.run(nft_table.whole(table))
     return ruleset
 
 
@@ -179,7 +179,7 @@ def test_differences_lead_to_the_whole(tables: list[Table]) -> None:
     """After any sequence of them, none of which is refused; what is the same has none."""
     ruleset = whole(tables[0])
     for old, new in itertools.pairwise(tables):
-        batch = service_table.difference(old, new)
+        batch = nft_table.difference(old, new)
         assert (batch == "") == (old == new)
         ruleset.run(batch)
         assert ruleset.content == whole(new).content
@@ -193,7 +193,7 @@ def test_what_stays_is_not_sent_again() -> None:
     new = settled([entry(n, [p], [other if n == "b" else backend]) for n, p in places.items()], set())
     chain = entry("b", [], []).chain
     rule = "meta l4proto tcp dnat ip to numgen random mod 1 map { 0 : 10.244.0.3 . 8080 }"
-    assert service_table.difference(old, new).splitlines() == [
+    assert nft_table.difference(old, new).splitlines() == [
         f"flush chain {NAME} {chain}",
         f"add rule {NAME} {chain} {rule}",
         f"add element {NAME} own {{ 10.244.0.3 . 10.244.0.3 }}",
@@ -243,8 +243,8 @@ async def test_only_what_differs_is_put() -> None:
     for each in (ONE, ONE, TWO, ONE):
         await table.put(each)
     first, *others = ruleset.batches
-    assert first == service_table.whole(ONE)
-    assert others == [service_table.difference(ONE, TWO), service_table.difference(TWO, ONE)]
+    assert first == nft_table.whole(ONE)
+    assert others == [nft_table.difference(ONE, TWO), nft_table.difference(TWO, ONE)]
 
 
 @pytest.mark.anyio
@@ -268,7 +268,7 @@ async def test_a_table_that_is_gone_is_put_whole() -> None:
     await table.put(ONE)
     ruleset.elements, ruleset.chains = None, {}
     await table.put(TWO)
-    assert ruleset.batches[-1] == service_table.whole(TWO)
+    assert ruleset.batches[-1] == nft_table.whole(TWO)
 
 
 @pytest.mark.anyio
@@ -286,7 +286,7 @@ async def test_what_was_refused_is_put_whole() -> None:
         await table.put(TWO)
     table._kernel = ruleset.kernel
     await table.put(ONE)
-    assert ruleset.batches == [service_table.whole(ONE)] * 2
+    assert ruleset.batches == [nft_table.whole(ONE)] * 2
 
 
 def listed(ruleset: str) -> list[str]:
@@ -330,11 +330,11 @@ def test_the_kernel_ends_with_the_same_table(tables: list[Table]) -> None:
     """By differences and whole: the kernel lists the same."""
 
     def compare() -> None:
-        nft.run(service_table.whole(tables[0]))
+        nft.run(nft_table.whole(tables[0]))
         for old, new in itertools.pairwise(tables):
-            nft.run(service_table.difference(old, new))
+            nft.run(nft_table.difference(old, new))
         by_difference = kernels()
-        nft.run(service_table.whole(tables[-1]))
+        nft.run(nft_table.whole(tables[-1]))
         assert by_difference == kernels()
 
     in_a_network_of_its_own(compare)
@@ -347,7 +347,7 @@ def test_the_kernel_tells_who_changed_what() -> None:
 
     def look() -> None:
         assert kernel.digest(ONE) == b""
-        kernel.run(service_table.whole(ONE))
+        kernel.run(nft_table.whole(ONE))
         generation, digest = kernel.generation(), kernel.digest(ONE)
         nft.run("add table ip other\n")
         assert (kernel.generation(), kernel.digest(ONE)) == (generation + 1, digest)
@@ -373,7 +373,7 @@ def test_a_client_stays_with_its_endpoint() -> None:
         subprocess.run(["ip", "route", "add", "10.96.0.0/16", "dev", "lo"], check=True)
         place = HostPort("TCP", "10.96.0.1", 80)
         led = [Backend(address, 8080) for address in servers]
-        nft.run(service_table.whole(settled([entry("a", [place], led, sticky_s=600)], set())))
+        nft.run(nft_table.whole(settled([entry("a", [place], led, sticky_s=600)], set())))
         listening = [socket.create_server((address, 8080)) for address in servers]
         chosen = {client: {_led_to("10.96.0.1", client) for _ in range(3)} for client in clients}
         assert all(len(each) == 1 for each in chosen.values())
@@ -381,7 +381,7 @@ def test_a_client_stays_with_its_endpoint() -> None:
         (one,) = chosen[clients[0]]
         remaining = [backend for backend in led if backend.address != one]
         before, after = ([entry("a", [place], each, sticky_s=600)] for each in (led, remaining))
-        nft.run(service_table.difference(settled(before, set()), settled(after, set())))
+        nft.run(nft_table.difference(settled(before, set()), settled(after, set())))
         assert _led_to("10.96.0.1", clients[0]) != one
         for client in clients[1:]:
             assert chosen[client] == {one} or {_led_to("10.96.0.1", client)} == chosen[client]
@@ -421,11 +421,11 @@ def test_datagrams_leave_an_endpoint_that_is_gone() -> None:
             )
             for address in addresses
         ]
-        nft.run(service_table.whole(settled(entries[:1], set())))
+        nft.run(nft_table.whole(settled(entries[:1], set())))
         client.sendto(b"1", ("10.96.0.1", 80))
         assert servers[0].recv(10) == b"1"
         assert list(conntrack.stale(conntrack.flows(), entries[:1])) == []
-        nft.run(service_table.difference(settled(entries[:1], set()), settled(entries[1:], set())))
+        nft.run(nft_table.difference(settled(entries[:1], set()), settled(entries[1:], set())))
         (flow,) = conntrack.stale(conntrack.flows(), entries[1:])
         assert conntrack.end(flow)
         assert not conntrack.end(flow)

@@ -15,7 +15,8 @@ from ondol.base import timestamps
 
 BY_NODE: Final = "node"
 """Index of pods by the node they are bound to; unbound ones are under the empty name."""
-_TERMINAL: Final = ("Succeeded", "Failed")
+TERMINAL: Final = ("Succeeded", "Failed")
+"""The phases of pods whose containers have ended for good."""
 
 
 def by_node(pod: Object) -> Iterable[str]:
@@ -32,7 +33,7 @@ def phase(pod: Mapping[str, Any]) -> str:
 
 def is_terminal(pod: Mapping[str, Any]) -> bool:
     """Its containers have ended and will not run again."""
-    return phase(pod) in _TERMINAL
+    return phase(pod) in TERMINAL
 
 
 def is_active(pod: Mapping[str, Any]) -> bool:

@@ -88,7 +88,7 @@ _PASSTHROUGH: Final = 0x2000_0000
 def mark(instance: str, *, passthrough: bool = False) -> int:
     """What the proxy of an instance (six hexadecimal digits) puts on its connections (SO_MARK).
 
-    They begin in the host's network namespace, where nothing else tells the kernel for whom they are;
-    `passthrough` is for those whose destination a pod chose itself.
+    In a pod's network namespace the redirect lets them pass; in the host's, where the ingress' begin, nothing
+    else tells the kernel for whom they are. `passthrough` is for destinations that the caller chose itself.
     """
     return MARK | int(instance, 16) | (_PASSTHROUGH if passthrough else 0)

@@ -130,10 +130,25 @@ def address(text: str) -> Object:
 
 def _cluster_manager(config: MeshConfig) -> Object:
     """Every connection to an upstream says by its mark whose it is; a cluster may have one of its own."""
-    if not config.mark:
-        return {}
-    mark = {"level": socket.SOL_SOCKET, "name": socket.SO_MARK, "int_value": config.mark}
-    return {"upstream_bind_config": {"socket_options": [mark]}}
+    return {"upstream_bind_config": bind_config(config.mark)}
+
+
+def bind_config(mark: int) -> Object:
+    """Of connections that carry the mark and begin in the network namespace of the caller's listener.
+
+    Its path is in filter state (`chains.of_a_pod`); calls of other listeners begin in the host's. Envoy asks
+    for an address before it enters a namespace: any of the kernel's choice.
+    """
+    selector = "envoy.extensions.local_address_selectors.filter_state_override.v3.Config"
+    return {
+        "source_address": {"address": "0.0.0.0", "port_value": 0},
+        "extra_source_addresses": [{"address": {"address": "::", "port_value": 0}}],
+        "socket_options": [{"level": socket.SOL_SOCKET, "name": socket.SO_MARK, "int_value": mark}],
+        "local_address_selector": {
+            "name": "envoy.upstream.local_address_selector.filter_state_override",
+            "typed_config": {"@type": f"type.googleapis.com/{selector}"},
+        },
+    }
 
 
 def _xds_cluster(config: MeshConfig) -> Object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ondol.contracts import cluster
+from ondol.contracts import cluster, proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class MeshConfig:
     debounce_s: float = 0.005
     """How long changes that follow a change are gathered before the next translation."""
     node_id: str = "ondol"
-    mark: int = 0
-    """What the kernel knows the proxy's connections by (`contracts.proxy.mark`); 0 for none."""
-    passthrough_mark: int = 0
+    mark: int = proxy.mark("000000")
+    """What the kernel knows the proxy's connections by."""
+    passthrough_mark: int = proxy.mark("000000", passthrough=True)
     """The same for those to where a pod was going by itself."""
 
     @property

@@ -55,6 +55,7 @@ from ondol.node.pods.model import Attempt, Container, Record
 from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
+from ondol.node.policy_rules import PolicyRules
 from ondol.node.runtime import bpf, cgroups, handlers, learn, oci, seccomp, spec
 from ondol.node.runtime.port import Command, Handle, Runtime, Session
 from ondol.node.service_rules import ServiceRules
@@ -217,14 +218,14 @@ def _engines(
     )
 
 
-def _host(engines: Engines, manager: sdk.Manager, activity: Activity) -> Host:
+def _host(engines: Engines, manager: sdk.Manager, activity: Activity, policies: PolicyRules) -> Host:
     return Host(
         config=engines.config,
         client=manager.client,
         clock=manager.clock,
         recorder=manager.recorder,
         runtime=engines.runtime,
-        machine=LinuxMachine(engines),
+        machine=LinuxMachine(engines, policies),
         records=records.DiskRecords(engines.config.data_dir, engines.reserve),
         sources=engines.sources,
         boot=linux.boot_id(),
@@ -240,10 +241,11 @@ class Agent:
     def __init__(self, engines: Engines, manager: sdk.Manager, activity: Activity) -> None:
         self._engines = engines
         self._page = metrics.Page(manager.metrics, self._activities)
-        self._host = _host(engines, manager, activity)
         self._manager = manager
         pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={engines.config.name}")
         self._pods = pods
+        self._policies = PolicyRules(engines.config, manager, pods, engines.sources.namespaces)
+        self._host = _host(engines, manager, activity, self._policies)
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
         self._workers = PodWorkers(self._host, pods)
         self._services = ServiceRules(self._host, pods, self._slices)
@@ -279,6 +281,7 @@ class Agent:
             tasks.start_soon(node.keep)
             self._services.changed()
             tasks.start_soon(self._services.keep)
+            tasks.start_soon(self._policies.keep)
             tasks.start_soon(self._housekeeping)
             # The first pod does not wait for the filter that most containers have.
             usual = seccomp.default(spec.DEFAULT_CAPABILITIES)
@@ -298,6 +301,7 @@ class Agent:
         self._host.sources.services.add_handler(lambda _old, _new: self._services.changed())
         self._slices.add_handler(self._services.slice_changed)
         self._pods.add_handler(self._services.pod_changed)
+        self._policies.listen()
 
     async def _images_changed(self) -> None:
         self._engines.images.changed()
@@ -310,6 +314,7 @@ class Agent:
         while True:
             await self._host.clock.sleep(self._host.config.housekeeping_interval_s)
             await self._services.look_again()
+            await self._policies.look_again()
             await anyio.to_thread.run_sync(self._engines.reserve.take)
             await self._workers.housekeeping()
             if self._host.clock.monotonic() - collected_at_s >= _COLLECTION_INTERVAL_S:

@@ -34,6 +34,7 @@ RULES: Final = (
     _rule("get list watch", "", "services"),
     _rule("patch", "", "services/status"),  # who lost an address or a port, and to whom
     _rule("get list watch", "", "namespaces"),
+    _rule("get list watch", "networking.k8s.io", "networkpolicies"),  # it enforces them
     _rule("get list watch", "discovery.k8s.io", "endpointslices"),
     _rule("get list watch", "node.k8s.io", "runtimeclasses"),
     _rule("create update patch", "", "nodes"),

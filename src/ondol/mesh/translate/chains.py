@@ -28,6 +28,9 @@ _CARRIED: Final = {
     "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
 }
 """What the original_dst filter of the inner listener reads, and where the outer one has it from."""
+_SET_FILTER_STATE: Final = "envoy.filters.network.set_filter_state"
+_DIALLED_FROM: Final = "envoy.network.upstream_bind_override.network_namespace"
+_LISTENS_IN: Final = "%FILTER_STATE(envoy.network.network_namespace:PLAIN)%"
 _LOG_FIELDS: Final = {
     "start_time": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
@@ -155,9 +158,7 @@ def http(
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
     filters = [_filter("envoy.filters.network.http_connection_manager", manager)]
     if identity.labels:
-        filters.insert(
-            0, _filter("envoy.filters.network.set_filter_state", _constant(matches.LABELS, identity.labels))
-        )
+        filters.insert(0, _filter(_SET_FILTER_STATE, _constant(matches.LABELS, identity.labels)))
     return m.listener_components.FilterChain(name=name, filters=filters)
 
 
@@ -180,6 +181,22 @@ def tcp(
     return m.listener_components.FilterChain(name=name, filters=[carrier])
 
 
+def of_a_pod(chain: m.listener_components.FilterChain) -> m.listener_components.FilterChain:
+    """The same for a listener inside a pod: whatever is dialled for its connections is dialled from there.
+
+    Carried on by the listener inside the proxy, too (decision 0025).
+    """
+    value = m.filter_state_value.FilterStateValue
+    origin = value(
+        object_key=_DIALLED_FROM, factory_key="envoy.hashable_string", shared_with_upstream=value.TRANSITIVE
+    )
+    origin.format_string.text_format_source.inline_string = _LISTENS_IN
+    state = m.set_filter_state.Config(on_new_connection=[origin])
+    own = m.listener_components.FilterChain(filters=[_filter(_SET_FILTER_STATE, state)])
+    own.MergeFrom(chain)
+    return own
+
+
 def inspect(cluster: str) -> m.listener_components.FilterChain:
     """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
     proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
@@ -187,7 +204,7 @@ def inspect(cluster: str) -> m.listener_components.FilterChain:
         on_new_connection=[_carry(key, source) for key, source in _CARRIED.items()]
     )
     filters = [
-        _filter("envoy.filters.network.set_filter_state", addresses),
+        _filter(_SET_FILTER_STATE, addresses),
         _filter("envoy.filters.network.tcp_proxy", proxy),
     ]
     return m.listener_components.FilterChain(name=INSPECT, filters=filters)
@@ -267,7 +284,7 @@ _NOWHERE: Final = tuple(
     ipaddress.ip_network(text)
     for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32")
 )
-"""The host's own loopback and link from where the proxy dials: no pod means them by anything it sends."""
+"""The caller's own loopback and link, where the proxy listens: no pod means them by what is turned to it."""
 
 
 def tree(layout: Layout, listener_port: int) -> m.matcher.Matcher:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ondol.api.objects import Key
+from ondol.mesh import bootstrap
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Endpoint, Protocol
@@ -18,6 +18,9 @@ OTLP: Final = "otlp"
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT_TIMEOUT_MS: Final = 10_000
+_KEEPALIVE_S: Final = 30
+_KEEPALIVE_INTERVAL_S: Final = 10
+_KEEPALIVE_PROBES: Final = 3
 _TRUSTED_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 _UNLIMITED: Final = 2**32 - 1
 _LB: Final = {
@@ -31,7 +34,7 @@ _LB: Final = {
 
 
 def cluster(
-    name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str, passthrough_mark: int = 0
+    name: str, protocol: Protocol, policy: istio.TrafficPolicy, sni: str, passthrough_mark: int
 ) -> m.cluster.Cluster:
     """The cluster of a service port; its endpoints come by EDS.
 
@@ -54,14 +57,13 @@ def cluster(
     )
     _balance(message, policy.load_balancer or istio.LoadBalancerSettings())
     if message.type == m.cluster.Cluster.ORIGINAL_DST:
-        _mark(message, passthrough_mark)
+        _bind(message, passthrough_mark)
     message.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(
         m.any_of(_protocol_options(protocol, tcp, http))
     )
     if policy.outlier_detection is not None:
         message.outlier_detection.CopyFrom(_outliers(policy.outlier_detection))
-    if tcp.tcp_keepalive is not None:
-        message.upstream_connection_options.CopyFrom(_keepalive(tcp.tcp_keepalive))
+    message.upstream_connection_options.CopyFrom(_keepalive(tcp.tcp_keepalive or istio.TCPKeepalive()))
     if policy.tls is not None and policy.tls.mode == "SIMPLE":
         message.transport_socket.CopyFrom(_tls(policy.tls, sni, http2=protocol is Protocol.HTTP2))
     return message
@@ -163,17 +165,22 @@ def _outliers(settings: istio.OutlierDetection) -> m.outliers.OutlierDetection:
 
 
 def _keepalive(settings: istio.TCPKeepalive) -> m.cluster.UpstreamConnectionOptions:
+    """A minute without an answer ends a connection, unless the settings say otherwise.
+
+    So long, where nothing else ends them, connections keep the network namespace of a pod that is gone.
+    """
     options = m.cluster.UpstreamConnectionOptions()
     keepalive = options.tcp_keepalive
-    keepalive.SetInParent()
-    if settings.probes:
-        keepalive.keepalive_probes.value = settings.probes
-    if settings.time is not None:
-        keepalive.keepalive_time.value = max(1, milliseconds(settings.time, "tcpKeepalive.time") // 1000)
-    if settings.interval is not None:
-        interval = milliseconds(settings.interval, "tcpKeepalive.interval")
-        keepalive.keepalive_interval.value = max(1, interval // 1000)
+    keepalive.keepalive_probes.value = settings.probes or _KEEPALIVE_PROBES
+    keepalive.keepalive_time.value = _seconds(settings.time, "tcpKeepalive.time", _KEEPALIVE_S)
+    keepalive.keepalive_interval.value = _seconds(
+        settings.interval, "tcpKeepalive.interval", _KEEPALIVE_INTERVAL_S
+    )
     return options
+
+
+def _seconds(text: str | None, field: str, default: int) -> int:
+    return default if text is None else max(1, milliseconds(text, field) // 1000)
 
 
 def _tls(settings: istio.ClientTLSSettings, sni: str, *, http2: bool) -> m.base.TransportSocket:
@@ -235,15 +242,13 @@ def passthrough(mark: int) -> m.cluster.Cluster:
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
     message.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
-    _mark(message, mark)
+    _bind(message, mark)
+    message.upstream_connection_options.CopyFrom(_keepalive(istio.TCPKeepalive()))
     return message
 
 
-def _mark(cluster: m.cluster.Cluster, mark: int) -> None:
-    if mark:
-        cluster.upstream_bind_config.socket_options.add(
-            level=socket.SOL_SOCKET, name=socket.SO_MARK, int_value=mark
-        )
+def _bind(cluster: m.cluster.Cluster, mark: int) -> None:
+    m.parse(bootstrap.bind_config(mark), cluster.upstream_bind_config)
 
 
 def blackhole() -> m.cluster.Cluster:

@@ -113,7 +113,7 @@ def shared(
             stat_prefix="pods",
             traffic_direction=m.base.OUTBOUND,
             listener_filters=[_original_dst()],
-            filter_chains=filter_chains,
+            filter_chains=[chains.of_a_pod(each) for each in filter_chains],
             filter_chain_matcher=chains.tree(layout, POD_PORT),
         )
     )

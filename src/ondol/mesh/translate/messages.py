@@ -6,6 +6,9 @@ conversions every part needs: durations, percentages, typed extensions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog
 from envoy.config.cluster.v3 import circuit_breaker_pb2 as breakers
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
@@ -37,6 +40,9 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2 as set_filter_state
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2 as tcp_proxy
+from envoy.extensions.local_address_selectors.filter_state_override.v3 import (
+    config_pb2 as _filter_state_override,  # noqa: F401 - known by it when it is parsed
+)
 from envoy.extensions.matching.common_inputs.network.v3 import network_inputs_pb2 as inputs
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
 from envoy.extensions.tracers.opentelemetry.resource_detectors.v3 import (
@@ -54,7 +60,7 @@ from envoy.type.matcher.v3 import regex_pb2 as regex
 from envoy.type.matcher.v3 import string_pb2 as strings
 from envoy.type.tracing.v3 import custom_tag_pb2 as tags
 from envoy.type.v3 import percent_pb2 as percent
-from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
+from google.protobuf import any_pb2, duration_pb2, json_format, struct_pb2, wrappers_pb2
 from google.protobuf.message import Message
 from xds.core.v3 import cidr_pb2 as cidr
 from xds.core.v3 import extension_pb2 as matching_extension
@@ -102,6 +108,7 @@ __all__ = [
     "opentelemetry",
     "original_dst",
     "outliers",
+    "parse",
     "percent",
     "previous_hosts",
     "protocol",
@@ -137,6 +144,11 @@ def any_of(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message, deterministic=True)
     return packed
+
+
+def parse(document: Mapping[str, Any], message: Message) -> None:
+    """Fill the message with what is written in JSON's form."""
+    json_format.ParseDict(dict(document), message)
 
 
 def boolean(value: bool) -> wrappers_pb2.BoolValue:

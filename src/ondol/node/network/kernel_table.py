@@ -1,7 +1,7 @@
-"""Puts the table of Services into the kernel: by what differs from what is there, or whole.
+"""Puts a table into the kernel: by what differs from what is there, or whole.
 
-Whole at first, after whatever went wrong, and where somebody else had a hand in it. A whole table of 300
-Services takes nftables 80 ms, what one change differs by less than 5.
+Whole at first, after whatever went wrong, and where somebody else had a hand in it. That of 300
+Services takes nftables 80 ms when it is whole, what one change differs by less than 5.
 
 Who has changed what is told by the kernel's count of all changes (its generation) and, where others of the
 machine have moved that on, by a digest of the table, which takes 3 ms.
@@ -16,8 +16,8 @@ import anyio
 import anyio.to_thread
 
 from ondol.base import errors, log
-from ondol.node.network import netlink, nft, service_table
-from ondol.node.network.service_table import Table
+from ondol.node.network import netlink, nft, nft_table
+from ondol.node.network.nft_table import Table
 
 _log = log.get("node.network")
 
@@ -30,7 +30,7 @@ class Kernel:
     """Carries out a batch in one transaction; `HostError` when it is refused."""
     generation: Callable[[], int] = netlink.generation
     digest: Callable[[Table], bytes] = lambda table: netlink.ip_table_digest(
-        table.name.partition(" ")[2], service_table.SETS
+        table.name.partition(" ")[2], table.sets
     )
 
 
@@ -61,14 +61,14 @@ class KernelTable:
     def _put(self, table: Table) -> None:
         before, self._table = self._table, None
         if before is None or not self._changed(before, table):
-            self._run(service_table.whole(table), is_whole=True)
+            self._run(nft_table.whole(table), is_whole=True)
         self._table = table
 
     def _changed(self, before: Table, table: Table) -> bool:
         try:
-            self._run(service_table.difference(before, table), is_whole=False)
+            self._run(nft_table.difference(before, table), is_whole=False)
         except errors.HostError as error:
-            _log.info("services_programmed_anew", error=str(error))
+            _log.info("table_programmed_anew", table=table.name, error=str(error))
             return False
         return True
 

@@ -84,10 +84,10 @@ def bridge_mac(name: str) -> bytes:
 
 
 class Netlink:
-    """A route socket in the namespace of the thread that makes it."""
+    """A route socket (or one of another protocol) in the namespace of the thread that makes it."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -107,6 +107,17 @@ class Netlink:
         header = _HEADER.pack(16 + len(payload), kind, flags | _REQUEST | _ACK, self._sequence, 0)
         self._socket.send(header + payload)
         _await_answer(self._socket, self._sequence, what)
+
+    def request(self, kind: int, payload: bytes, what: str) -> None:
+        """Ask for something to be done; `OSError` when the kernel refuses."""
+        self._request(kind, 0, payload, what)
+
+    def dump(self, kind: int, payload: bytes) -> Iterator[bytes]:
+        """All that the kernel lists in answer, each without its head."""
+        self._sequence += 1
+        header = _HEADER.pack(16 + len(payload), kind, DUMP | _REQUEST, self._sequence, 0)
+        self._socket.send(header + payload)
+        return _parts(self._socket, 0)
 
     def add_bridge(self, name: str) -> None:
         """Make the bridge unless it is there; either way it has the hardware address `bridge_mac`."""
@@ -250,16 +261,21 @@ def netfilter_answers(kind: int, flags: int, family: int, body: bytes = b"") -> 
     """What netfilter in the kernel answers, without the heads, which tell of the generation."""
     with _nftables() as kernel:
         kernel.send(_netfilter(kind, flags, family, 0, body))
-        while True:
-            received = kernel.recv(1 << 17)
-            while received:
-                length, answered, parts, _, _ = _HEADER.unpack_from(received)
-                if answered in (_ERROR, _DONE):
-                    code = -struct.unpack_from("=i", received, _HEADER.size)[0]
-                    if code:
-                        raise OSError(code, f"nftables: {os.strerror(code)}")
-                    return
-                yield received[_HEADER.size + _NFGEN.size : length]
-                if not parts & _MULTIPART:
-                    return
-                received = received[length + -length % 4 :]
+        yield from _parts(kernel, _NFGEN.size)
+
+
+def _parts(kernel: socket.socket, head: int) -> Iterator[bytes]:
+    """The messages of an answer without their heads, of which `head` bytes are the subsystem's own."""
+    while True:
+        received = kernel.recv(1 << 17)
+        while received:
+            length, answered, parts, _, _ = _HEADER.unpack_from(received)
+            if answered in (_ERROR, _DONE):
+                code = -struct.unpack_from("=i", received, _HEADER.size)[0]
+                if code:
+                    raise OSError(code, f"netlink: {os.strerror(code)}")
+                return
+            yield received[_HEADER.size + head : length]
+            if not parts & _MULTIPART:
+                return
+            received = received[length + -length % 4 :]

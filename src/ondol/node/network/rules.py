@@ -23,6 +23,10 @@ _BRIDGES: Final = "ondol*"
 """The bridges of all platforms on the machine."""
 _NEVER_DIALLED: Final = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16")
 
+_MARKED: Final = f"meta mark & 0x{proxy.MARK_MASK:08x} == 0x{proxy.MARK:08x}"
+"""As nftables lists it."""
+_PROXYS_OWN: Final = f"{_MARKED} return"
+
 
 def replaced(table: str, body: str) -> str:
     """A batch that puts the table in place of its former self in one transaction."""
@@ -41,6 +45,10 @@ def service_table(instance: str) -> str:
     return f"ip ondol-{instance}-services"
 
 
+def policy_table(instance: str) -> str:
+    return f"ip ondol-{instance}-policies"
+
+
 def bridge_table(instance: str) -> str:
     return f"bridge {bridge_table_name(instance)}"
 
@@ -54,11 +62,13 @@ def mesh_redirect(
 ) -> str:
     """Inside a pod: TCP that leaves it goes to the proxy; loopback, `direct` and what it excludes do not.
 
-    Nothing accepts the packets when no proxy listens: connections are refused, never let past.
+    What the proxy dials from here is let past by its mark, which a pod can set only with CAP_NET_ADMIN or
+    CAP_NET_RAW. Nothing accepts the packets when no proxy listens: connections are refused, never let past.
     """
     exempt = ", ".join(str(address) for address in direct)
     lines = [
         "type nat hook output priority -100; policy accept;",
+        _PROXYS_OWN,
         'oifname "lo" return',
         "ip daddr 127.0.0.0/8 return",
         f"ip daddr {{ {exempt} }} return",
@@ -66,6 +76,13 @@ def mesh_redirect(
     ]
     body = "".join(f"    {line}\n" for line in lines)
     return replaced(_POD_TABLE, f"  chain output {{\n{body}  }}\n")
+
+
+def proxy_let_past(listing: str) -> str:
+    """What lets the proxy's connections pass in a pod's rules as they are listed; empty if they do."""
+    if f"table {_POD_TABLE} " not in listing or _MARKED in listing:
+        return ""
+    return f"insert rule {_POD_TABLE} output {_PROXYS_OWN}\n"
 
 
 def _captured(capture: dataplane.Capture) -> Iterator[str]:
@@ -95,10 +112,7 @@ def strangers(instance: str, direction: str, verdict: str) -> str:
 
 def strangers_mark(instance: str) -> str:
     """What matches connections of other platforms' proxies."""
-    return (
-        f"meta mark & {proxy.MARK_MASK:#x} == {proxy.MARK:#x} "
-        f"meta mark & {proxy.INSTANCE_MASK:#x} != 0x{instance}"
-    )
+    return f"{_MARKED} meta mark & {proxy.INSTANCE_MASK:#x} != 0x{instance}"
 
 
 def _bridge(instance: str) -> str:
@@ -183,8 +197,9 @@ def host(
       address, such as that of LLDP.
     - A Service's address that nobody has programmed is refused here, not sent to the default route.
     - Other platforms of the machine, their pods and their proxies, do not reach these pods.
-    - The proxy dials for pods from the host's own namespace: it reaches neither the host's loopback nor
-      its link, and where a pod chose the address itself (`passthrough`) none of the host's addresses.
+    - What the proxy dials for the ingress begins in the host's own namespace: it reaches neither the host's
+      loopback nor its link, and where the caller chose the address (`passthrough`) none of the host's own.
+      What it dials for a pod begins in that pod's, and is judged as all that comes from there.
     """
     bridge = _bridge(instance)
     mark = proxy.mark(instance)

@@ -7,7 +7,9 @@ address translation sees both directions without bridge filtering.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import hashlib
 import ipaddress
 import os
@@ -18,9 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from ondol.api import dataplane, sysctls
-from ondol.base import errors
+from ondol.base import errors, log
 from ondol.node import linux
-from ondol.node.network import local, netlink, nft, rules
+from ondol.node.network import connections, local, netlink, nft, rules
 
 _KINDS: Final = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
 _FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns", "pid": "pidns"}
@@ -31,6 +33,8 @@ _POD_SYSCTLS: Final = (
     ("net/ipv4/conf/eth0/accept_redirects", "0"),
     ("net/ipv6/conf/eth0/disable_ipv6", "1"),
 )
+
+_log = log.get("node.network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,18 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
         host.add_address(index, ipaddress.IPv4Interface((network.gateway, network.pods.prefixlen)))
         host.set_up(index)
     _set_sysctl("net/ipv4/ip_forward", "1")
-    _set_sysctl(f"net/ipv4/conf/{network.bridge}/send_redirects", "0")
+    # An interface's own counts where the one for all is off. A pod that was told to go to another directly
+    # would hear of no refusal for a second: the kernel counts redirects and refusals together.
+    for interface in ("all", network.bridge):
+        _set_sysctl(f"net/ipv4/conf/{interface}/send_redirects", "0")
     _set_sysctl(f"net/ipv6/conf/{network.bridge}/disable_ipv6", "1")  # the rules know IPv4 alone
     bound = [_bound(network, uid, address) for uid, address in (living or {}).items()]
     nft.run(
         rules.host(network.instance, network.pods, network.services)
         + rules.bridge(network.instance, netlink.bridge_mac(network.bridge), bound)
     )
+    for uid in living or ():
+        linux.in_own_thread(functools.partial(_let_proxy_pass, str(network.namespace_path("net", uid))))
     # For the host's own calls of 127.0.0.1:<node port>; the rules keep pods from using it.
     _set_sysctl(f"net/ipv4/conf/{network.bridge}/route_localnet", "1")
 
@@ -101,7 +110,7 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
 def remove_host(network: Network) -> None:
     """Undo `prepare_host` and every sandbox of the instance."""
     # The rules first: to take one pod at a time out of them costs some 12 ms each.
-    for table in (rules.host_table, rules.service_table, rules.bridge_table):
+    for table in (rules.host_table, rules.service_table, rules.policy_table, rules.bridge_table):
         nft.run(rules.removed(table(network.instance)))
     for uid in existing(network):
         destroy(network, uid)
@@ -162,6 +171,13 @@ def _reflect(port: str) -> None:
     inside the bridge, which sends nothing back through the port it came by unless told to.
     """
     Path("/sys/class/net", port, "brport", "hairpin_mode").write_text("1")
+
+
+def _let_proxy_pass(namespace: str) -> None:
+    """In a pod whose redirect an earlier version made: or the proxy, which dials from there, calls itself."""
+    linux.enter(namespace, linux.CLONE_NEWNET)
+    if batch := rules.proxy_let_past(nft.run("list ruleset")):
+        nft.run(batch)
 
 
 def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
@@ -227,17 +243,33 @@ def _attach(
 
 
 def destroy(network: Network, uid: str) -> None:
-    """Remove what there is of the pod's sandbox."""
+    """Remove what there is of the pod's sandbox, and end what connections the proxy has in it."""
     namespace = network.namespace_path("net", uid)
-    if namespace.exists():
-        with netlink.Netlink() as host:
-            host.delete(network.port(uid))
-        _unbind(network, network.port(uid))
-    for kind in _FOLDERS:
-        path = network.namespace_path(kind, uid)
-        if path.exists():
-            linux.unmount_all(str(path))
-            path.unlink()
+    with contextlib.ExitStack() as stack:
+        last = ""
+        if has_namespace(network, uid):
+            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            last = f"/proc/self/fd/{descriptor}"
+        if namespace.exists():
+            with netlink.Netlink() as host:
+                host.delete(network.port(uid))
+            _unbind(network, network.port(uid))
+        for kind in _FOLDERS:
+            path = network.namespace_path(kind, uid)
+            if path.exists():
+                linux.unmount_all(str(path))
+                path.unlink()
+        if last:  # nobody opens it by its name any more: what is ended now was the last
+            linux.in_own_thread(lambda: _end_connections(last, uid))
+
+
+def _end_connections(namespace: str, uid: str) -> None:
+    linux.enter(namespace, linux.CLONE_NEWNET)
+    try:
+        connections.end_all()
+    except OSError as error:  # they end by their keepalive
+        _log.info("connections_not_ended", pod=uid, error=str(error))
 
 
 def has_namespace(network: Network, uid: str) -> bool:

@@ -3,19 +3,18 @@
 The kernel chooses an endpoint per connection. Where a client is to stay with its own, a set for each endpoint
 remembers its clients for as long as the Service says after their last connection. An address without
 endpoints answers with a refusal at once.
-A table is put in place whole, or by what differs from the one before: both lead to the same, but that a whole
-one has forgotten who stayed where.
+A table that is put in place whole has forgotten who stayed where.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ondol.base.host_ports import HostPort
 from ondol.node.network import rules
+from ondol.node.network.nft_table import Table
 from ondol.node.network.services import Backend, Entry
 
 _AT_ADDRESS: Final = "ipv4_addr . inet_proto . inet_service"
@@ -31,31 +30,6 @@ _SETS: Final[Mapping[str, str]] = {
 }
 """The types of the table's sets and maps by name."""
 SETS: Final = tuple(_SETS)
-_CLIENTS_MAX: Final = 65535
-"""How many clients an endpoint is remembered for; beyond, more are led to any."""
-
-Elements = Mapping[str, str]
-"""By key; the value is a map's verdict, empty in a set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What differs between tables of one instance; the chains of the kernel's hooks are always the same."""
-
-    instance: str
-    elements: Mapping[str, Elements]
-    """By the name of the set or map."""
-    chains: dict[str, tuple[str, ...]]
-    """The rules in each chain: of an entry that is served, of its endpoints, of what lets only some to it.
-
-    A chain stands behind those that it leads to.
-    """
-    clients: dict[str, int] = field(default_factory=dict)
-    """The sets that remember an endpoint's clients, which packets fill, with the seconds that one lasts."""
-
-    @property
-    def name(self) -> str:
-        return rules.service_table(self.instance)
 
 
 def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPort] = ()) -> Table:
@@ -86,7 +60,7 @@ def table(instance: str, listed: Sequence[Entry], untranslated: Iterable[HostPor
             elements["node-ports" if place.is_everywhere else "vips"][_key(place)] = f"goto {chain}"
         for backend in entry.backends:
             elements["own"][f"{backend.address} . {backend.address}"] = ""
-    return Table(instance, elements, chains, clients)
+    return Table(rules.service_table(instance), _SETS, elements, chains, _hooks(instance), clients)
 
 
 def _key(place: HostPort) -> str:
@@ -122,86 +96,6 @@ def _endpoint(entry: Entry, backend: Backend) -> str:
     """The same for all parts of a port, so that a client stays wherever it comes from; a time is for good."""
     text = f"{entry.owner.key}/{entry.protocol}/{entry.port}/{backend}/{entry.sticky_s}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def whole(table: Table) -> str:
-    """The batch that puts the table in place, whatever was there before."""
-    body = [
-        *(_set(name, table.elements[name]) for name in SETS),
-        *(f"  set {name} {{ {_remembering(seconds)} }}\n" for name, seconds in table.clients.items()),
-        *(f"  chain {chain} {{\n{_lines(listed)}  }}\n" for chain, listed in table.chains.items()),
-        _hooks(table.instance),
-    ]
-    return rules.replaced(table.name, "".join(body))
-
-
-def _set(name: str, elements: Elements) -> str:
-    noun = "map" if _SETS[name].endswith("verdict") else "set"
-    inside = f"    elements = {{ {_listed(elements)} }}\n" if elements else ""
-    return f"  {noun} {name} {{\n    type {_SETS[name]}\n{inside}  }}\n"
-
-
-def _remembering(seconds: int) -> str:
-    return f"type ipv4_addr; size {_CLIENTS_MAX}; flags dynamic,timeout; timeout {seconds}s;"
-
-
-def _lines(listed: Iterable[str]) -> str:
-    return "".join(f"    {rule}\n" for rule in listed)
-
-
-def _listed(elements: Elements) -> str:
-    return ", ".join(f"{key} : {verdict}" if verdict else key for key, verdict in elements.items())
-
-
-def difference(old: Table, new: Table) -> str:
-    """The batch that makes the old table of an instance the new one; empty when they are the same.
-
-    nftables refuses an element that leads to no chain, and the end of a chain to which one leads: chains come
-    before their elements and go after them, sets before their rules. An element whose verdict changes is
-    deleted and added.
-    """
-    return "".join(
-        [
-            *(
-                f"add set {new.name} {name} {{ {_remembering(seconds)} }}\n"
-                for name, seconds in new.clients.items()
-                if name not in old.clients
-            ),
-            *_filled(old, new),
-            *_deleted(old, new),
-            *_added(old, new),
-            *(
-                f"delete chain {new.name} {chain}\n"
-                for chain in reversed(old.chains)
-                if chain not in new.chains
-            ),
-            *(f"delete set {new.name} {name}\n" for name in old.clients if name not in new.clients),
-        ]
-    )
-
-
-def _filled(old: Table, new: Table) -> Iterator[str]:
-    for chain, listed in new.chains.items():
-        before = old.chains.get(chain)
-        if before == listed:
-            continue
-        yield f"{'add' if before is None else 'flush'} chain {new.name} {chain}\n"
-        yield from (f"add rule {new.name} {chain} {rule}\n" for rule in listed)
-
-
-def _deleted(old: Table, new: Table) -> Iterator[str]:
-    for name in SETS:
-        after = new.elements[name]
-        if keys := [key for key, verdict in old.elements[name].items() if after.get(key) != verdict]:
-            yield f"delete element {new.name} {name} {{ {', '.join(keys)} }}\n"
-
-
-def _added(old: Table, new: Table) -> Iterator[str]:
-    for name in SETS:
-        before = old.elements[name]
-        elements = {key: verdict for key, verdict in new.elements[name].items() if before.get(key) != verdict}
-        if elements:
-            yield f"add element {new.name} {name} {{ {_listed(elements)} }}\n"
 
 
 def _hooks(instance: str) -> str:

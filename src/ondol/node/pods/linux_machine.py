@@ -33,6 +33,7 @@ from ondol.node.pods.engines import Engines
 from ondol.node.pods.machine import Created
 from ondol.node.pods.model import Attempt, Record, Spec
 from ondol.node.pods.storage import Usage
+from ondol.node.policy_rules import PolicyRules
 from ondol.node.pressure import consumption, image_collection, readings
 from ondol.node.pressure.ranking import Consumption
 from ondol.node.runtime import cgroups
@@ -50,13 +51,17 @@ _log = log.get("node.pod")
 class LinuxMachine:
     """The `Machine` of a node that is root on its machine."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, policies: PolicyRules) -> None:
         self._engines = engines
+        self._policies = policies
 
     # Sandboxes
 
     async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:
-        return await sandbox_setup.create(self._engines, pod, redirect=redirect)
+        address = await sandbox_setup.create(self._engines, pod, redirect=redirect)
+        if address:
+            await self._policies.admit(pod, address)
+        return address
 
     def has_sandbox(self, uid: str) -> bool:
         return sandbox.has_namespace(self._engines.network, uid)
@@ -72,6 +77,7 @@ class LinuxMachine:
         cgroups.kill(engines.config.pod_cgroup(uid))
         await shared_processes.remove(engines, uid)
         await anyio.to_thread.run_sync(undo)
+        await self._policies.release(uid)
         engines.addresses.give_back(uid)
         engines.sources.forget(uid)
 
@@ -203,6 +209,7 @@ class LinuxMachine:
         for record in records.values():
             if record.has_sandbox and record.address:
                 engines.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
+                self._policies.adopt(record)
 
     async def _remove_orphan_containers(self, records: Mapping[str, Record]) -> None:
         """What the runtime and the image store still have of containers that no record names."""

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ondol.api import conditions, objects, quality, resizes
+from ondol.api import conditions, objects, pods, quality, resizes
 from ondol.api.objects import Object
 from ondol.base import clock
 from ondol.contracts import mesh
@@ -88,7 +88,7 @@ def _conditions(
     pod: Spec, record: Record, phase: str, now: float, previous: Sequence[Mapping[str, Any]]
 ) -> list[Object]:
     generation = objects.metadata(pod).get("generation")
-    changes = _resizes(record) if phase not in ("Succeeded", "Failed") else {}
+    changes = _resizes(record) if phase not in pods.TERMINAL else {}
     if record.failed_reason == decide.EVICTED:
         changes[_DISRUPTED] = model.Resize(generation or 0, "TerminationByKubelet", record.failed_message)
     kept = (*_CONDITIONS, *changes)

@@ -13,7 +13,6 @@ from ondol.api.validation import Rules, networks, warnings
 from ondol.apiserver.auth.bootstrap_policy import Access
 from ondol.apiserver.kinds.registration import Kind
 from ondol.apiserver.strategy import Strategy
-from ondol.apiserver.unsupported import Unsupported
 
 
 class NetworkPolicy(Strategy):
@@ -30,6 +29,5 @@ KIND: Final = Kind(
     default=defaults.network_policy,
     rules=Rules(networks.policy),
     layout=tables.POLICY,
-    unsupported=Unsupported(kind="no traffic is held back by NetworkPolicies"),
     access=Access(view=("networkpolicies",), edit=("networkpolicies",)),
 )

@@ -17,6 +17,7 @@ from envoy.config.core.v3 import substitution_format_string_pb2 as envoy_config_
 class FilterStateValue(Message):
     class _SharedWithUpstream(int): ...
     ONCE: _SharedWithUpstream
+    TRANSITIVE: _SharedWithUpstream
     object_key: str
     factory_key: str
     @property
