@@ -29,6 +29,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log, metrics
 from ondol.base.clock import Clock
+from ondol.base.listeners import NONE, Listeners
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
 from ondol.node import linux, pod_spec, registration, stats, usage, web
@@ -66,6 +67,7 @@ async def run(
     images: ImageSource | None = None,
     page: metrics.Page | None = None,
     provisioner: Client | None = None,
+    listeners: Listeners = NONE,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
@@ -81,7 +83,7 @@ async def run(
         runtime = await learn.working(folders, clock, config.cgroup, config.runtime)
         engines = _engines(config, manager, runtime, network, images)
     shown = page or metrics.Page()
-    agent = Agent(engines, manager, shown)
+    agent = Agent(engines, manager, shown, listeners)
     shown.add(manager.metrics)
     shown.add(lambda: usage.families(agent.summary()))
     async with anyio.create_task_group() as tasks:
@@ -212,8 +214,11 @@ def _host(engines: Engines, manager: sdk.Manager) -> Host:
 class Agent:
     """The running parts; made by `run`."""
 
-    def __init__(self, engines: Engines, manager: sdk.Manager, page: metrics.Page) -> None:
+    def __init__(
+        self, engines: Engines, manager: sdk.Manager, page: metrics.Page, listeners: Listeners
+    ) -> None:
         self._engines = engines
+        self._listeners = listeners
         self._page = page
         self._host = _host(engines, manager)
         self._manager = manager
@@ -237,7 +242,7 @@ class Agent:
         application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             await tasks.start(web.serve, application, config.api_socket)
-            await tasks.start(dns.serve, str(config.gateway), config.dns_port)
+            await tasks.start(dns.serve, str(config.gateway), config.dns_port, self._listeners)
             await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))

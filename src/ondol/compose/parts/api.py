@@ -80,6 +80,7 @@ async def main(context: Context) -> None:
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
         unauthenticated_max=limits.unauthenticated,
+        listeners=context.notify.listeners,
     )
 
     def started(_addresses: object) -> None:

@@ -15,6 +15,7 @@ from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
+from ondol.base.listeners import NONE, Listeners
 from ondol.node.dns import codec, records
 from ondol.node.network import services
 from ondol.sdk import Informer
@@ -22,6 +23,7 @@ from ondol.sdk import Informer
 _UPSTREAM_TIMEOUT_S: Final = 2.0
 _TCP_IDLE_S: Final = 10.0
 _IN_FLIGHT_MAX: Final = 1000
+_BACKLOG: Final = 1024
 
 _log = log.get("node.dns")
 
@@ -65,13 +67,18 @@ class DnsServer:
         self._sending = anyio.Lock()  # the socket takes one datagram at a time
 
     async def serve(
-        self, address: str, port: int, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+        self,
+        address: str,
+        port: int,
+        listeners: Listeners = NONE,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer until cancelled."""
-        udp = await anyio.create_udp_socket(
-            family=socket.AF_INET, local_host=address, local_port=port, reuse_port=False
+        """Answer until cancelled; questions wait at the sockets that `listeners` keep for the next server."""
+        udp = await anyio.abc.UDPSocket.from_socket(_bound(listeners, socket.SOCK_DGRAM, address, port))
+        listener = await anyio.abc.SocketListener.from_socket(
+            _bound(listeners, socket.SOCK_STREAM, address, port)
         )
-        listener = await anyio.create_tcp_listener(local_host=address, local_port=port)
         async with udp, listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, self._connection)
             task_status.started()
@@ -135,6 +142,26 @@ class DnsServer:
             except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
                 _log.debug("dns_upstream_silent", server=server, name=question.name, error=str(error))
         return codec.reply(question, code=codec.SERVFAIL, authoritative=False)
+
+
+def _bound(listeners: Listeners, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    """The server's socket of this kind: a former server's, or a new one that is kept."""
+    name = f"{kind.name}:{address}:{port}"
+    if (inherited := listeners.inherit(name)) is not None:
+        return inherited
+    opened = socket.socket(socket.AF_INET, kind)
+    try:
+        opened.setblocking(False)
+        if kind is socket.SOCK_STREAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((address, port))
+        if kind is socket.SOCK_STREAM:
+            opened.listen(_BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    listeners.keep(name, opened)
+    return opened
 
 
 async def _ask_udp(server: str, message: bytes) -> bytes:
