@@ -37,10 +37,13 @@ class State(enum.StrEnum):
     READY = "ready"
     BACKING_OFF = "backing-off"
     STOPPING = "stopping"
+    RENEWING = "renewing"
+    """Ends, to be started anew by newer code."""
     STOPPED = "stopped"
     FAILED = "failed"
 
 
+_ENDING: Final = (State.STOPPING, State.RENEWING)
 _ENDED: Final = (State.STOPPED, State.FAILED)
 
 
@@ -151,7 +154,7 @@ def due_to_renew(parts: Parts) -> list[Running]:
         running
         for running in parts.values()
         if _has_to_end(running)
-        and running.state is not State.STOPPING
+        and running.state is not State.RENEWING
         and not any(_has_to_end(parts[name]) for name in running.part.outlives)
     ]
 
@@ -242,4 +245,4 @@ def wait_s(parts: Parts, now: float, deadlines: Iterable[float]) -> float:
 
 
 def _stopping(parts: Parts) -> list[Running]:
-    return [running for running in parts.values() if running.state is State.STOPPING and running.pid]
+    return [running for running in parts.values() if running.state in _ENDING and running.pid]

@@ -39,8 +39,9 @@ def hold(file: Path, *, ending_s: float = _ENDING_S, inherited: bool = False) ->
                     remedy=f"{hints.command('status', file.parent)}; or another --data-dir",
                 )
             sleep(_POLL_S)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        if _named(fd) != os.getpid():  # else there would be an instant at which it names nobody
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield fd
     finally:
         os.close(fd)

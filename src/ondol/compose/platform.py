@@ -340,7 +340,7 @@ def restart(settings: Settings, *, timeout_s: float = 120.0) -> str:
         succession.forget_outcome(folder)
         os.kill(pid, signal.SIGUSR2)
         waiting.until(
-            lambda: succession.outcome(folder) is not None or supervisor_pid(instance) != pid,
+            lambda: succession.outcome(folder) is not None or supervisor_pid(instance) is None,
             timeout_s=timeout_s,
         )
         outcome = succession.outcome(folder)

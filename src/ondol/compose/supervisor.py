@@ -126,7 +126,7 @@ class Supervisor:
     def _start_or_end_due(self) -> None:
         if not self._stop_signal:
             for running in lifecycle.due_to_renew(self._parts):
-                self._end(running)
+                self._end(running, State.RENEWING)
             for running in lifecycle.due_to_start(self._parts, self._now()):
                 self._start(running)
             return
@@ -138,12 +138,12 @@ class Supervisor:
             self._sockets.drop_all(running.part.name)
             self._set(running, State.STOPPED)
         for running in lifecycle.due_to_end(self._parts):
-            self._end(running)
+            self._end(running, State.STOPPING)
 
-    def _end(self, running: Running) -> None:
+    def _end(self, running: Running, state: State) -> None:
         os.kill(running.pid, signal.SIGTERM)
         running.kill_at = self._now() + lifecycle.STOP_GRACE_S
-        self._set(running, State.STOPPING)
+        self._set(running, state)
 
     def _start(self, running: Running) -> None:
         """Fork the part's process; beside its former one, if it is to succeed that."""

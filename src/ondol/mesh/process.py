@@ -139,7 +139,8 @@ def _kin(binary: str, _changed_ns: int) -> str:
     try:
         done = subprocess.run(
             [binary, "--hot-restart-version"],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # where it says so
             check=True,
             timeout=_VERSION_TIMEOUT_S,
             env=dict(ENVIRONMENT),

@@ -242,11 +242,12 @@ class Agent:
         application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             await tasks.start(web.serve, application, config.api_socket)
-            await tasks.start(dns.serve, str(config.gateway), config.dns_port, self._listeners)
             await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
+            # Not before its zone is complete: who asks meanwhile waits, and is not told that a name is none.
+            await tasks.start(dns.serve, str(config.gateway), config.dns_port, self._listeners)
             # Before any pod looks for its image: one that comes after that look must be heard of.
             images = config.data_dir / "images"
             await tasks.start(watch.follow, images, self._host.clock, self._images_changed)
