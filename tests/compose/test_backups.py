@@ -150,7 +150,8 @@ MANIFEST = json.dumps({"format": 1}).encode()
     [
         (io.BytesIO(b"nothing of the kind"), "cannot be read"),
         (_tar(other=b""), "not a backup of ondol"),
-        (_tar(**{"ondol-backup.json": b'{"format": 9}', "store.db": b""}), "another version"),
+        (_tar(**{"ondol-backup.json": b'{"format": 9}', "store.db": b""}), "a newer version"),
+        (_tar(**{"ondol-backup.json": b'{"format": "x"}', "store.db": b""}), "another version"),
         (_tar(**{"ondol-backup.json": MANIFEST, "store.db": b"x" * 4096}), "damaged"),
     ],
 )

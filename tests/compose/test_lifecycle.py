@@ -92,7 +92,7 @@ def test_nothing_is_waited_for_longer_than_until_the_next_thing_is_due() -> None
     failed = Running(Part("failed", _run), State.BACKING_OFF, retry_at=107.0)
     slow = Running(Part("slow", _run), State.STOPPING, pid=1, kill_at=105.0)
     engine = Running(
-        Part("engine", _run, probe=lambda: True, silence_max_s=30.0), State.READY, pid=2, probe_at=103.0
+        Part("engine", _run, probe=lambda _pid: True, silence_max_s=30.0), State.READY, pid=2, probe_at=103.0
     )
     parts = _parts(failed, slow, engine)
     assert lifecycle.wait_s(parts, 100.0, [160.0]) == 3.0

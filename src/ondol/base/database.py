@@ -56,9 +56,9 @@ class Options:
 class Schema:
     """How a file gets its tables: scripts, of which the n-th takes it from version n - 1 to version n.
 
-    `oldest_reader` is the oldest version whose code reads and writes what the last script leaves, as it is; by
-    default only this one's does. It stands in the file (`application_id`), so that code of that time opens a
-    file that is newer than itself, after somebody has gone back to it, and refuses others in words.
+    `oldest_reader` is the oldest version whose code reads and writes what the last script leaves, as it is;
+    by default only this one's does. It stands in the file (`application_id`), so that code of that time opens
+    a file that is newer than itself, after somebody has gone back to it, and refuses others in words.
 
     The version stands in the file (`user_version`), so one that is up to date is only read, which a full disk
     allows. One that is not `versioned` runs all its scripts at each opening; they write only what is missing.

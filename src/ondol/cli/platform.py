@@ -27,7 +27,7 @@ def up(
     ingress_address: Annotated[str | None, typer.Option(help="Address of the ingress gateway.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Container runtime: crun or runc.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say whether it could start.")] = False,
-    handover: Annotated[int | None, typer.Option(hidden=True)] = None,
+    handover: Annotated[int | None, typer.Option(hidden=True, help="What a running platform leaves.")] = None,
 ) -> None:
     """Start the platform; Ctrl-C stops it and its pods, SIGTERM leaves the pods running."""
     flags = {

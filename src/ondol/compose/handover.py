@@ -75,7 +75,7 @@ class Handover:
 
 
 def written(document: Handover) -> int:
-    """A descriptor of a sealed file in memory with the document; closed at an `exec` unless it is passed on."""
+    """A descriptor of a sealed file in memory with the document, which is closed at an `exec`."""
     descriptor = os.memfd_create("ondol-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     content = msgspec.json.encode(document)
     while content:
@@ -96,6 +96,12 @@ def read(descriptor: int) -> Handover:
         return msgspec.json.decode(content, type=Handover)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _refusal(str(error)) from error
+
+
+def require_for(document: Handover, pid: int) -> None:
+    """`HostError` if it is another process's."""
+    if document.supervisor != pid:
+        raise _refusal(f"it is for process {document.supervisor}, and this is {pid}")
 
 
 def _refusal(why: str) -> errors.HostError:

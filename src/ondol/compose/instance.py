@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -145,7 +145,9 @@ def load(data_dir: Path) -> Instance | None:
         ) from error
 
 
-def _require_readable(data_dir: Path, document: Mapping[str, Any]) -> None:
+def _require_readable(data_dir: Path, document: Any) -> None:
+    if not isinstance(document, dict):
+        return  # damaged, which is seen by what it lacks
     form = int(document.get("format", 1))
     if form > FORMAT and int(document.get("oldest_reader", form)) > FORMAT:
         raise errors.HostError(

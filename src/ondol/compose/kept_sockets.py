@@ -1,4 +1,4 @@
-"""The supervisor's copies of the parts' listening sockets: they outlive each process, and the supervisor's code."""
+"""The supervisor's copies of the parts' sockets: they outlive each process, and the supervisor's code."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ class KeptSockets:
 
 
 def adopted(descriptor: int) -> socket.socket:
-    """A socket that came with the process, closed in programs that are started by it; `OSError` if it is none."""
+    """A socket that came with the process, closed in programs that it starts; `OSError` if it is none."""
     os.set_inheritable(descriptor, False)
     return socket.socket(fileno=descriptor)

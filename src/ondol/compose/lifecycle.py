@@ -100,7 +100,7 @@ class Running:
     channel: socket.socket | None = None
     unread: bytes = field(default=b"", repr=False)
     identity: Identity | None = None
-    epoch: Epoch = Epoch()
+    epoch: Epoch = field(default_factory=Epoch)
     turn: Turn = Turn.STAYS
     former: Former | None = None
 
@@ -130,7 +130,7 @@ def all_ended(parts: Parts) -> bool:
 
 
 def due_to_start(parts: Parts, now: float) -> list[Running]:
-    """Those that were never started or have waited long enough, or are to be succeeded; whose needs are ready.
+    """Those never started, that have waited long enough or are to be succeeded, and whose needs are ready.
 
     Nobody begins on what is about to end: while one has to end first, none starts.
     """
@@ -181,7 +181,7 @@ def next_epoch(epoch: Epoch, *, beside: bool) -> Epoch:
     return replace(epoch, number=epoch.number + 1) if beside else Epoch((epoch.base + 1) % BASES)
 
 
-def is_given_up(failures: int) -> bool:
+def is_out_of_attempts(failures: int) -> bool:
     """Whether successors have failed so often that their predecessor, which serves, goes on instead."""
     return failures >= _HEIR_ATTEMPTS
 

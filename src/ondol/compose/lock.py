@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
-from ondol.compose import hints
+from ondol.compose import hints, processes
 from ondol.compose.waiting import Deadline, sleep
 
 _ENDING_S: Final = 15.0
@@ -51,12 +51,12 @@ def _inherited(file: Path) -> int | None:
     """This process's open descriptor of the file, if it came with one."""
     with contextlib.suppress(OSError):
         place = file.stat()
-        for entry in os.listdir("/proc/self/fd"):
+        for descriptor in processes.descriptors():
             with contextlib.suppress(OSError):
-                status = os.fstat(int(entry))
+                status = os.fstat(descriptor)
                 if (status.st_dev, status.st_ino) == (place.st_dev, place.st_ino):
-                    os.set_inheritable(int(entry), False)
-                    return int(entry)
+                    os.set_inheritable(descriptor, False)
+                    return descriptor
     return None
 
 

@@ -94,8 +94,8 @@ def run(
 ) -> int:
     """Run the platform in this process until a signal; the signal's number is returned.
 
-    SIGINT also takes the pods down; SIGTERM leaves them running for the next start. At SIGUSR2 the code that is
-    installed then goes on in this process, called by the command line's `flags` again; it finds what its
+    SIGINT also takes the pods down; SIGTERM leaves them running for the next start. At SIGUSR2 the code that
+    is installed then goes on in this process, called by the command line's `flags` again; it finds what its
     predecessor had at the descriptor `left`.
     """
     if left is None:

@@ -1,4 +1,4 @@
-"""What the code before the `exec` has left to this process: gone on with, or done away with if it is unreadable."""
+"""What the code before the `exec` has left to this process: gone on with, or done away with if unreadable."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Collection
-from pathlib import Path
 from typing import Final
 
 from ondol.base import errors, log
-from ondol.compose import handover, waiting
+from ondol.compose import handover, processes, waiting
 from ondol.compose.handover import Handover
 
 _GRACE_S: Final = 10.0
@@ -24,23 +23,14 @@ def taken_up(descriptor: int, *, spared: Collection[int]) -> Handover | None:
     """
     try:
         left = handover.read(descriptor)
-        if left.supervisor != os.getpid():
-            raise errors.HostError(f"it is for process {left.supervisor}, and this is {os.getpid()}")
+        handover.require_for(left, os.getpid())
     except errors.HostError as error:
         log.get("supervisor").error("nothing_taken_up", why=str(error))
-        _end(children())
+        _end(processes.children())
         _close_others(spared)
         return None
     os.close(descriptor)
     return left
-
-
-def children() -> list[int]:
-    """The processes whose parent this one is (proc(5))."""
-    listed = Path(f"/proc/self/task/{os.getpid()}/children")
-    with contextlib.suppress(OSError):
-        return [int(word) for word in listed.read_text(encoding="ascii").split()]
-    return []
 
 
 def _end(pids: Collection[int]) -> None:
@@ -65,8 +55,7 @@ def _remaining(pids: Collection[int]) -> list[int]:
 
 def _close_others(spared: Collection[int]) -> None:
     """Close what came open through the `exec`: nobody knows what it is."""
-    for entry in os.listdir("/proc/self/fd"):
-        descriptor = int(entry)
+    for descriptor in processes.descriptors():
         with contextlib.suppress(OSError):
             if descriptor > 2 and descriptor not in spared and os.get_inheritable(descriptor):
                 os.close(descriptor)

@@ -1,8 +1,8 @@
-"""A supervisor is succeeded by the code that is installed now, in the same process, whose children stay its own.
+"""A supervisor is succeeded by the code that is installed now, in the same process; children stay its own.
 
-First the newer code is run beside it, with the same settings and with what would be left to it, to say whether
-it could go on (`ondol up --check`). Only then the process becomes the newer code by `exec`. How that went is
-told in a file, for whoever asked.
+First the newer code is run beside it, with the same settings and with what would be left to it, to say
+whether it could go on (`ondol up --check`). Only then the process becomes the newer code by `exec`. How that
+went is told in a file, for whoever asked.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import IO, Final
 
 from ondol import __version__
-from ondol.base import errors, files, log
+from ondol.base import files, log
 from ondol.compose import handover, kept_sockets, lifecycle
 from ondol.compose.handover import Handover, PartLeft, ProcessLeft, SocketLeft
 from ondol.compose.kept_sockets import KeptSockets
 from ondol.compose.lifecycle import Leaving, Running, State, Turn
 
 BLOCKED: Final = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Held back from before the `exec` until the newer code listens to them: they would end it before."""
+"""Held back from before the `exec` until the newer code listens to them: sooner they would end it."""
 _LOOK_MAX_S: Final = 60.0
 _REPORT: Final = "restart.json"
 DONE: Final = "done"
@@ -35,7 +35,7 @@ _WORDS_MAX: Final = 2000
 
 
 def command(data_dir: Path, flags: Mapping[str, str]) -> list[str]:
-    """What starts the code that is installed, in the foreground, whatever command has started this process."""
+    """What starts the code that is installed, in the foreground, whichever command has started this."""
     words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
     return [sys.executable, "-P", "-m", "ondol.cli", "up", "--data-dir", str(data_dir), *words]
 
@@ -90,7 +90,8 @@ def keep(sockets: KeptSockets, left: SocketLeft) -> None:
 class Succession:
     """Asks the newer code, and becomes it; `command` starts it, `reloading` is called just before.
 
-    `ready` is called if that did not happen after all. `locks` are the descriptors that have to stay open besides what is left.
+    `ready` is called if that did not happen after all. `locks` are the descriptors that have to stay open
+    besides what is left.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Succession:
             self._refuse("the platform is not ready: see ondol status")
             return
         descriptor = handover.written(left)
-        words = tempfile.TemporaryFile()
+        words = tempfile.TemporaryFile()  # noqa: SIM115 - closed when they are read
         try:
             self._process = subprocess.Popen(
                 [*self._command, "--check", "--handover", str(descriptor)],

@@ -42,8 +42,8 @@ _LOG_CHECK_S: Final = 60.0
 class Supervisor:
     """Runs parts until told to stop; `on_change` sees every change of any part's state.
 
-    Of the clock it reads the monotonic time alone. An `exposition` is answered between other things. Without a
-    `successor` SIGUSR2 does nothing; what a predecessor left (`inherited`) is gone on with.
+    Of the clock it reads the monotonic time alone. An `exposition` is answered between other things. Without
+    a `successor` SIGUSR2 is not listened to; what a predecessor left (`inherited`) is gone on with.
     """
 
     def __init__(
@@ -282,9 +282,9 @@ class Supervisor:
 
     def _probe_starting(self) -> None:
         for running in self._parts.values():
-            if running.state is State.STARTING and running.part.probe is not None:
-                if running.part.probe(running.pid):
-                    self._set_ready(running)
+            probe = running.part.probe
+            if running.state is State.STARTING and probe is not None and probe(running.pid):
+                self._set_ready(running)
 
     def _reap(self) -> None:
         for running in self._parts.values():
@@ -331,7 +331,7 @@ class Supervisor:
         running.restarts += 1
         running.error = running.error or _cause_of(code)
         self._log.warning("part_died", name=running.part.name, cause=running.error, lived_s=round(lived_s, 3))
-        if running.former is not None and lifecycle.is_given_up(running.failures):
+        if running.former is not None and lifecycle.is_out_of_attempts(running.failures):
             self._reinstate(running, running.former)
             return
         if not self._was_ready and running.failures >= self._startup_attempts:

@@ -1,4 +1,4 @@
-"""The Envoy process as the supervisor sees it: its binary, its command line, whether it serves, who succeeds it.
+"""The Envoy process as the supervisor sees it: binary, command line, whether it serves, who succeeds it.
 
 The supervisor starts and restarts it; nothing here does. Envoy may start before or after the
 control plane: until it has heard from it, it has no listeners, and pods' connections are refused.
@@ -61,18 +61,17 @@ class Generation:
     epoch: int
 
 
-def write_bootstrap(config: MeshConfig) -> None:
-    """Write the document that Envoy starts from."""
-    config.bootstrap_file.parent.mkdir(parents=True, exist_ok=True)
-    config.bootstrap_file.write_text(_bootstrap(config), encoding="utf-8")
-
-
 def _bootstrap(config: MeshConfig) -> str:
     return json.dumps(bootstrap.document(config), indent=1)
 
 
-def command(config: MeshConfig, generation: Generation) -> list[str]:
-    """The command line that starts Envoy with the document that was written."""
+def command(config: MeshConfig, generation: Generation | None = None) -> list[str]:
+    """Write the bootstrap document and return the command line that starts Envoy with it.
+
+    One without a generation neither succeeds another nor is succeeded while it runs.
+    """
+    config.bootstrap_file.parent.mkdir(parents=True, exist_ok=True)
+    config.bootstrap_file.write_text(_bootstrap(config), encoding="utf-8")
     return [*_lasting(config), *_succession(config, generation)]
 
 
@@ -93,12 +92,12 @@ def _lasting(config: MeshConfig) -> list[str]:
     ]
 
 
-def _succession(config: MeshConfig, generation: Generation) -> list[str]:
+def _succession(config: MeshConfig, generation: Generation | None) -> list[str]:
     """How it finds the one before it: sockets in the run folder, which are the platform's own, and memory.
 
     Where there is no memory to share, no Envoy succeeds another while both run.
     """
-    if not can_share_memory():
+    if generation is None or not can_share_memory():
         return ["--disable-hot-restart"]
     return [
         "--base-id",
@@ -124,7 +123,7 @@ def forget(base_ids: range) -> None:
 
 
 def identity(config: MeshConfig) -> tuple[str, str]:
-    """What an Envoy started now runs, as a digest; and which running ones it could succeed, by Envoy's word."""
+    """What an Envoy started now runs, as a digest; and its kin, those it could succeed, by Envoy's word."""
     binary = envoy_binary()
     status = binary.stat()
     file = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]

@@ -57,7 +57,7 @@ def add_gateway_to(
     rng: random.Random,
     listeners: Listeners = NONE,
 ) -> Gateway:
-    """Add the activator and the autoscaler, which share a process; `listeners` keep its ports for the next."""
+    """Add the activator and the autoscaler, which share a process; `listeners` keep its ports for another."""
     pokes: list[PodAutoscalerReconciler] = []
     activator = Activator(
         config.address,

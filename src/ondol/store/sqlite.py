@@ -178,7 +178,7 @@ class Database:
 
 
 def require_readable(path: Path) -> None:
-    """`HostError` if a newer version's code has written the file and this must not read it; it may be in use."""
+    """`HostError` if a newer version has written the file and this must not open it; it may be in use."""
     if (stamp := database.stamp_of(path)) is not None:
         database.require_readable(str(path), stamp, _SCHEMA)
 

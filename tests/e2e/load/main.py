@@ -50,7 +50,8 @@ async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
-        while head := await reader.readuntil(b"\r\n\r\n"):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
             url = urllib.parse.urlsplit(head.split()[1].decode())
             query = dict(urllib.parse.parse_qsl(url.query))
             if url.path == "/ws":
@@ -168,11 +169,13 @@ async def _http2(target: Target, count: Count) -> None:
         reader, writer = await asyncio.open_connection(*target.address)
         with contextlib.closing(writer):
             writer.write(_PREFACE + _frame(4, 0, 0))
-            stream, going = 1, True
-            while going and not target.is_over:
+            stream = 1
+            while not target.is_over:
                 async with _counted(count):
                     writer.write(_frame(1, 5, stream, headers))
                     going = await _http2_answer(reader, writer, stream)
+                if not going:
+                    break
                 stream += 2
                 await asyncio.sleep(_PAUSE_S)
             count.ended += not target.is_over

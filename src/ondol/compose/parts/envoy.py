@@ -1,7 +1,7 @@
 """The part `envoy`: the proxy, an engine that takes the place of its process, and the mesh's settings.
 
 It goes on serving when the platform's code changes. If the proxy itself has, its successor takes over the
-listening sockets while both run (Envoy's hot restart), and it ends once its connections have, or it had time to.
+listening sockets while both run (Envoy's hot restart), and it ends when its connections had time to.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ def run(instance: Instance, settings: Settings, notify: Notify) -> None:
     from ondol.mesh import process as engine
 
     config = mesh_config(instance, settings)
-    engine.write_bootstrap(config)
     command: list[str] = engine.command(config, generation(instance, notify.epoch))
     os.execve(command[0], command, engine.ENVIRONMENT)  # noqa: S606 - a fixed command line, no shell
 

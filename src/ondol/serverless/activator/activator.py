@@ -85,18 +85,20 @@ class Activator:
             raise RuntimeError("the activator is not running")
         opened = self._listeners.inherit(str(revision)) or self._bind(revision, port)
         listening = _Listening(
-            port=opened.getsockname()[1],
+            opened=opened,
             throttler=Throttler(concurrency=concurrency, rng=self._rng),
             limits=limits,
         )
         self._revisions[revision] = listening
-        self._group.start_soon(self._serve, revision, listening, opened)
+        self._group.start_soon(self._serve, revision, listening)
         return listening.port
 
     def close(self, revision: Key) -> None:
         """Close the revision's port; whoever still waits is answered 503."""
         if (listening := self._revisions.pop(revision, None)) is not None:
             listening.scope.cancel()
+            with suppress(OSError):
+                listening.opened.shutdown(socket.SHUT_RDWR)  # for whoever else has it, too
             self._listeners.drop(str(revision))
 
     def drop_unclaimed(self, revisions: Iterable[Key]) -> None:
@@ -107,7 +109,7 @@ class Activator:
                 self._listeners.drop(name)
 
     async def retire(self) -> None:
-        """Accept no more: another activator has the same ports. Returns when all that was accepted is answered.
+        """Accept no more: another activator has the same ports. Returns when what was accepted is answered.
 
         Connections that carry many requests are told to take the next one elsewhere.
         """
@@ -148,29 +150,24 @@ class Activator:
         self._listeners.keep(str(revision), opened)
         return opened
 
-    async def _serve(self, revision: Key, listening: _Listening, opened: socket.socket) -> None:
-        with listening.scope, opened:
+    async def _serve(self, revision: Key, listening: _Listening) -> None:
+        with listening.scope, listening.opened:
             async with anyio.create_task_group() as connections:
                 listening.connections = connections
                 with listening.accepting:
-                    await self._accept(revision, listening, opened, connections)
-                opened.close()
+                    await self._accept(revision, listening, connections)
+                listening.opened.close()
 
-    async def _accept(
-        self,
-        revision: Key,
-        listening: _Listening,
-        opened: socket.socket,
-        connections: anyio.abc.TaskGroup,
-    ) -> None:
+    async def _accept(self, revision: Key, listening: _Listening, connections: anyio.abc.TaskGroup) -> None:
         """Take in connections until cancelled, which loses none: it waits only while it has none in hand."""
+        opened = listening.opened
         while True:
             await anyio.wait_readable(opened)
             try:
                 accepted, _ = opened.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 continue
-            except OSError as error:  # nothing more can be opened, for now
+            except OSError as error:  # nothing more can be opened, for now; or the port was closed
                 self._log.warning("cannot_accept", revision=str(revision), error=str(error))
                 await self._clock.sleep(_ACCEPT_AGAIN_S)
                 continue
@@ -300,8 +297,9 @@ class Activator:
 class _Listening:
     """One revision's open port."""
 
-    def __init__(self, *, port: int, throttler: Throttler, limits: Limits) -> None:
-        self.port = port
+    def __init__(self, *, opened: socket.socket, throttler: Throttler, limits: Limits) -> None:
+        self.opened = opened
+        self.port: int = opened.getsockname()[1]
         self.throttler = throttler
         self.limits = limits
         self.scope = anyio.CancelScope()

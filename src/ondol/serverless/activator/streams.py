@@ -102,7 +102,7 @@ class Front:
             self._group.cancel_scope.cancel()
 
     def go_away(self) -> None:
-        """Have the proxy begin further streams on another connection; those that come all the same are served."""
+        """Have the proxy begin further streams elsewhere; those that come here all the same are served."""
         self._wire.go_away()
 
     def _opened(self, stream: int, inbox: Inbox) -> None:

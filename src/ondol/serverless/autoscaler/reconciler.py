@@ -113,6 +113,8 @@ class PodAutoscalerReconciler:
 
     async def reconcile(self, key: Key) -> Result | None:
         autoscaler = self._scalers.lister.get(key)
+        if self._activator.is_retired and not self._activator.demand(key):
+            return None
         if autoscaler is None or objects.is_deleting(autoscaler):
             self._activator.close(key)
             self._memories.pop(key, None)
