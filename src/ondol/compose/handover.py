@@ -80,8 +80,13 @@ def written(document: Handover) -> int:
     content = msgspec.json.encode(document)
     while content:
         content = content[os.write(descriptor, content) :]
-    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
+    seal(descriptor)
     return descriptor
+
+
+def seal(descriptor: int) -> None:
+    """From now on nobody changes the file in memory."""
+    fcntl.fcntl(descriptor, _F_ADD_SEALS, _SEALS)
 
 
 def read(descriptor: int) -> Handover:
