@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
@@ -37,8 +39,11 @@ async def serve() -> None:
         await asyncio.start_server(_converse, "", PORT, backlog=256),
         await asyncio.start_server(_echo, "", ECHO_PORT, backlog=256),
     ):
+        ending = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
         print("started", flush=True)  # noqa: T201 - its log; from here on it answers
-        await asyncio.Event().wait()
+        await ending.wait()
+        os._exit(0)
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
