@@ -196,7 +196,7 @@ def _supervise(
         signum = supervisor.run()
     finally:
         instance.status_file.unlink(missing_ok=True)
-        envoy.forget(instance)
+        envoy.forget(instance, settings)
     if signum == signal.SIGINT:
         with _uninterrupted():
             remove_pods(instance, settings)

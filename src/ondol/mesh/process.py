@@ -43,6 +43,8 @@ of those of whoever started the platform: secrets are often among them."""
 
 
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where the kernel keeps it, as shm_open(3) has it
+_SOCKETS: Final = "hot"
+"""How the names of the sockets begin by which an Envoy speaks with its successor."""
 _DRAIN_S: Final = 45
 """What connections get to end by themselves when their listener or chain goes, as in Istio."""
 LINGER_S: Final = 900
@@ -105,7 +107,7 @@ def _succession(config: MeshConfig, generation: Generation | None) -> list[str]:
         "--restart-epoch",
         str(generation.epoch),
         "--socket-path",
-        str(config.bootstrap_file.with_name("hot")),
+        str(config.bootstrap_file.with_name(_SOCKETS)),
         "--socket-mode",
         "600",
     ]
@@ -116,8 +118,10 @@ def can_share_memory() -> bool:
     return _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK)
 
 
-def forget(base_ids: range) -> None:
-    """Remove the memory that Envoys of these lines have shared; none of them may run."""
+def forget(config: MeshConfig, base_ids: range) -> None:
+    """Remove the sockets and the memory that Envoys of these lines have shared; none of them may run."""
+    for left in config.bootstrap_file.parent.glob(f"{_SOCKETS}_*"):
+        left.unlink(missing_ok=True)
     for base_id in base_ids:
         (_SHARED_MEMORY / f"envoy_shared_memory_{base_id * 10}").unlink(missing_ok=True)
 

@@ -105,7 +105,6 @@ class Target:
     until: float
     seconds: float
 
-    @property
     def is_over(self) -> bool:
         return time.monotonic() > self.until
 
@@ -137,10 +136,10 @@ def _require_ok(head: str, body: bytes) -> None:
 
 async def _kept(target: Target, count: Count) -> None:
     """One connection after another, each for as long as it lasts."""
-    while not target.is_over:
+    while not target.is_over():
         reader, writer = await asyncio.open_connection(*target.address)
         with contextlib.closing(writer):
-            while not target.is_over and not reader.at_eof():
+            while not target.is_over() and not reader.at_eof():
                 async with _counted(count):
                     writer.write(target.head("/"))
                     head, body = await _answer(reader)
@@ -148,12 +147,12 @@ async def _kept(target: Target, count: Count) -> None:
                 if "connection: close" in head:
                     break
                 await asyncio.sleep(_PAUSE_S)
-            count.ended += not target.is_over
+            count.ended += not target.is_over()
 
 
 async def _new(target: Target, count: Count) -> None:
     """A connection for each request."""
-    while not target.is_over:
+    while not target.is_over():
         async with _counted(count):
             reader, writer = await asyncio.open_connection(*target.address)
             with contextlib.closing(writer):
@@ -170,12 +169,12 @@ async def _http2(target: Target, count: Count) -> None:
     """Streams of one connection after another; a new one when the other side says so."""
     authority = target.authority.encode()
     headers = b"\x82\x84\x86\x01" + bytes([len(authority)]) + authority  # GET / http, :authority
-    while not target.is_over:
+    while not target.is_over():
         reader, writer = await asyncio.open_connection(*target.address)
         with contextlib.closing(writer):
             writer.write(_PREFACE + _frame(4, 0, 0))
             stream = 1
-            while not target.is_over:
+            while not target.is_over():
                 async with _counted(count):
                     writer.write(_frame(1, 5, stream, headers))
                     going = await _http2_answer(reader, writer, stream)
@@ -183,7 +182,7 @@ async def _http2(target: Target, count: Count) -> None:
                     break
                 stream += 2
                 await asyncio.sleep(_PAUSE_S)
-            count.ended += not target.is_over
+            count.ended += not target.is_over()
 
 
 async def _http2_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: int) -> bool:
@@ -222,7 +221,7 @@ async def _websocket(target: Target, count: Count) -> None:
 
 async def _echoes(target: Target, count: Count, streams: Streams) -> None:
     reader, writer = streams
-    while not target.is_over:
+    while not target.is_over():
         async with _counted(count):
             word = b"%08d" % count.requests
             writer.write(word)
@@ -254,7 +253,7 @@ async def _tcp(target: Target, count: Count) -> None:
 async def _tcp_new(target: Target, count: Count) -> None:
     """A connection of plain TCP for each word."""
     assert target.echo is not None
-    while not target.is_over:
+    while not target.is_over():
         async with _counted(count):
             reader, writer = await asyncio.open_connection(*target.echo)
             with contextlib.closing(writer):
@@ -287,7 +286,7 @@ KINDS: Final[dict[str, tuple[Callable[[Target, Count], Awaitable[None]], int]]] 
 async def _keep_on(run: Callable[[Target, Count], Awaitable[None]], target: Target, count: Count) -> None:
     """Begin again after each failure, which is counted."""
     began = time.monotonic()
-    while not target.is_over:
+    while not target.is_over():
         try:
             await run(target, count)
         except (OSError, EOFError, Failed, ValueError, TimeoutError) as error:

@@ -52,12 +52,12 @@ def generation(instance: Instance, epoch: Epoch) -> Any:
     return engine.Generation(int(instance.id, 16) * lifecycle.BASES + epoch.base, epoch.number)
 
 
-def forget(instance: Instance) -> None:
+def forget(instance: Instance, settings: Settings) -> None:
     """Remove what the instance's Envoys, all of which have ended, have shared."""
     from ondol.mesh import process as engine
 
     first = generation(instance, Epoch()).base_id
-    engine.forget(range(first, first + lifecycle.BASES))
+    engine.forget(mesh_config(instance, settings), range(first, first + lifecycle.BASES))
 
 
 def identity(instance: Instance, settings: Settings) -> Identity:
