@@ -1,8 +1,8 @@
 """Creates and deletes pods many times while parts of the platform are killed, then looks for what is left.
 
 `python benchmarks/soak.py [--cycles N] [--seed S]` starts a platform of its own. Whatever is random follows
-from the seed, which is printed. Exit status 1 if anything of the pods remains: a namespace, a control group, a
-mount, an interface, an address, a rule of the packet filter, a file, a process.
+from the seed, which is printed. Exit status 1 if anything of the pods remains: a namespace, a control group,
+a mount, an interface, an address, a rule of the packet filter, a file, a process.
 """
 
 from __future__ import annotations

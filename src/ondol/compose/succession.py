@@ -13,17 +13,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from ondol import __version__
-from ondol.base import files, log
+from ondol.base import errors, files, log
 from ondol.compose import handover, kept_sockets, lifecycle
 from ondol.compose.handover import Handover, PartLeft, ProcessLeft, SocketLeft
 from ondol.compose.kept_sockets import KeptSockets
 from ondol.compose.lifecycle import Leaving, Running, State, Turn
+from ondol.compose.part import Identity, Part
 
 BLOCKED: Final = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back from before the `exec` until the newer code listens to them: sooner they would end it."""
@@ -68,6 +68,17 @@ def _part(running: Running) -> PartLeft:
     )
 
 
+def identity(part: Part) -> Identity | None:
+    """What the part's process would run if it were started now; None if that cannot be said."""
+    if part.identity is None:
+        return None
+    try:
+        return part.identity()
+    except (errors.OndolError, OSError) as error:  # as while packages are being replaced
+        log.get("succession").warning("identity_unknown", name=part.name, error=str(error))
+        return None
+
+
 def adopt(running: Running, left: PartLeft) -> None:
     """Take up a part's process; what becomes of it is its `turn`."""
     running.pid, running.started_at, running.restarts = left.pid, left.started_at, left.restarts
@@ -75,8 +86,11 @@ def adopt(running: Running, left: PartLeft) -> None:
     if left.channel >= 0:
         running.channel = kept_sockets.adopted(left.channel)
         running.channel.setblocking(False)
-    present = running.part.identity() if running.part.identity is not None else None
-    running.turn = lifecycle.turn(running.part, left.identity, present)
+    present = identity(running.part)
+    if running.part.identity is not None and present is None:
+        running.turn = Turn.STAYS  # what serves is not given up for what is unknown
+    else:
+        running.turn = lifecycle.turn(running.part, left.identity, present)
     running.state = State.READY
     if left.state != State.READY:  # it fell ill while the newer code was looked at
         running.turn = Turn.ANEW
@@ -130,24 +144,27 @@ class Succession:
         if not is_settled:
             self._refuse("the platform is not ready: see ondol status")
             return
-        descriptor = handover.written(left)
-        words = tempfile.TemporaryFile()  # noqa: SIM115 - closed when they are read
-        try:
-            self._process = subprocess.Popen(
-                [*self._command, "--check", "--handover", str(descriptor)],
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=subprocess.STDOUT,
-                pass_fds=(descriptor,),
-                start_new_session=True,
-            )
-        except OSError as error:
-            words.close()
-            self._refuse(f"{self._command[0]} cannot be run: {error.strerror}")
-            return
-        finally:
-            os.close(descriptor)
+        with contextlib.ExitStack() as opened:
+            try:
+                descriptor = handover.written(left)
+                opened.callback(os.close, descriptor)
+                words = os.fdopen(os.memfd_create("ondol-words"), "w+b")
+                self._process = self._asked(descriptor, words)
+            except OSError as error:
+                self._refuse(f"{self._command[0]} cannot be run: {error.strerror}")
+                return
         self._words, self.end_at = words, now + _LOOK_MAX_S
+
+    def _asked(self, descriptor: int, words: IO[bytes]) -> subprocess.Popen[bytes]:
+        """The newer code, asked whether it could go on from the document."""
+        return subprocess.Popen(
+            [*self._command, "--check", "--handover", str(descriptor)],
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=subprocess.STDOUT,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
 
     def can_go_on(self, now: float) -> bool:
         """Whether the newer code has said that it can; why not is told."""
@@ -171,7 +188,11 @@ class Succession:
 
     def go_on(self, left: Handover) -> None:
         """Become the newer code; returns only if that cannot be."""
-        descriptor = handover.written(left)
+        try:
+            descriptor = handover.written(left)
+        except OSError as error:
+            self._refuse(f"nothing can be handed over: {error.strerror}")
+            return
         passed = [descriptor, *self._locks, *left.descriptors]
         command = [*self._command, "--handover", str(descriptor)]
         self._log.info("to_be_succeeded", number=left.number, processes=len(left.parts))

@@ -110,6 +110,7 @@ class Supervisor:
                 self._kill_overdue()
                 self._bound_logs()
                 self._be_succeeded()
+        self._sockets.drop_others(())
         if failed := next((r for r in self._parts.values() if r.state is State.FAILED), None):
             raise errors.HostError(f"{failed.part.name}: {failed.error}", remedy=self._log_hint(failed))
         return self._stop_signal
@@ -157,7 +158,7 @@ class Supervisor:
         running.turn = Turn.STAYS
         before = running.epoch if running.former is None else running.former.epoch
         running.epoch = lifecycle.next_epoch(before, beside=running.former is not None)
-        running.identity = running.part.identity() if running.part.identity is not None else None
+        running.identity = succession.identity(running.part)
         mine, its = socket.socketpair()
         child.flush_output()  # or the child would write it again
         parent = os.getpid()
