@@ -165,20 +165,23 @@ def test_heirs_are_of_one_line_and_others_begin_another() -> None:
     assert max(bases) < lifecycle.BASES
 
 
-def test_none_starts_while_one_has_to_end_first() -> None:
-    """Those that speak to the API server end before it, and all of them before any starts anew."""
+def test_servers_are_renewed_before_those_that_speak_to_them() -> None:
+    """Each is away for as long as itself takes: clients end when the server of the new code is ready."""
     api = Running(Part("api", _run, outlives=("node", "gateway")), State.READY, pid=1, turn=Turn.ANEW)
     node = Running(Part("node", _run), State.READY, pid=2, turn=Turn.ANEW)
     gateway = Running(Part("gateway", _run, overlaps=True), State.READY, pid=3, turn=Turn.BESIDE)
-    parts = _parts(api, node, gateway)
-    assert _names(lifecycle.due_to_renew(parts)) == ["node"]
-    node.state = State.RENEWING
+    observe = Running(Part("observe", _run), State.READY, pid=4, turn=Turn.ANEW)
+    parts = _parts(api, node, gateway, observe)
+    assert _names(lifecycle.due_to_renew(parts)) == ["api", "observe"]
+    api.state = observe.state = State.RENEWING
+    assert lifecycle.due_to_renew(parts) == lifecycle.due_to_start(parts, now=0.0) == []
+    for ended in (api, observe):
+        ended.state, ended.pid, ended.turn = State.WAITING, 0, Turn.STAYS
+    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["api", "observe"]
     assert lifecycle.due_to_renew(parts) == []
-    node.state, node.pid, node.turn = State.WAITING, 0, Turn.STAYS
-    assert _names(lifecycle.due_to_renew(parts)) == ["api"]
-    assert lifecycle.due_to_start(parts, now=0.0) == []
-    api.state, api.pid, api.turn = State.WAITING, 0, Turn.STAYS
-    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["api", "node", "gateway"]
+    api.state = State.READY
+    assert _names(lifecycle.due_to_renew(parts)) == ["node"]
+    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["gateway", "observe"]
 
 
 def test_an_heir_starts_once_what_it_needs_is_ready() -> None:
@@ -188,7 +191,9 @@ def test_an_heir_starts_once_what_it_needs_is_ready() -> None:
     parts = _parts(control, envoy)
     assert lifecycle.due_to_start(parts, now=0.0) == []
     assert not lifecycle.is_settled(parts)
-    control.state = State.READY
+    control.state, control.turn = State.READY, Turn.ANEW
+    assert lifecycle.due_to_start(parts, now=0.0) == []
+    control.turn = Turn.STAYS
     assert not lifecycle.is_settled(parts)
     assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["envoy"]
     envoy.turn, envoy.former = Turn.STAYS, Former(2, None, 0.0, Epoch(), None)

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 LOAD = HERE / "load" / "main.py"
 IMAGE = "ondol.local/load:1"
-SECONDS = 40
+AFTER_S = 5
+"""For so long requests flow on when all is done."""
 HOST = "server.example"
 SERVERLESS = {"Host": "sleeper.default.localhost"}
 
@@ -150,19 +152,23 @@ def stage(tmp_path_factory: pytest.TempPathFactory, kubectl_version: Version) ->
 class Load:
     """Requests of every kind, from the machine through the ingress and from a pod to others."""
 
-    def __init__(self, stage: Stage, outside: Started, name: str) -> None:
+    def __init__(self, stage: Stage, outside: Started, name: str, over: Path) -> None:
         self._stage = stage
         self._outside = outside
         self._name = name
+        self._over = over
 
     def reports(self) -> dict[str, Mapping[str, Any]]:
-        """By where they came from and their kind, once all have ended."""
+        """By where they came from and their kind; after some more requests all end."""
         kubectl = self._stage.kubectl
-        assert self._outside.ends(within_s=SECONDS + 60) == 0, self._outside.text
+        time.sleep(AFTER_S)
+        self._over.touch()
+        kubectl("exec", self._name, "--", "/usr/bin/python3", "-c", "open('/tmp/over', 'w')")
+        assert self._outside.ends(within_s=60) == 0, self._outside.text
         phase = eventually(
             lambda: kubectl.path("pod", self._name, ".status.phase").replace("Running", ""),
             "the client pod ends",
-            within_s=SECONDS + 60,
+            within_s=60,
         )
         inside = eventually(lambda: kubectl.run("logs", self._name).out, "what the client pod counted")
         assert phase == "Succeeded", inside
@@ -176,34 +182,26 @@ class Load:
 
 @contextlib.contextmanager
 def loaded(stage: Stage, name: str) -> Iterator[Load]:
-    """Requests flow when the block begins, and for some time after."""
-    words = [
-        "/app/main.py",
-        "load",
-        "--seconds",
-        str(SECONDS),
-        "--address",
-        "server:80",
-        "--echo",
-        "server:9000",
-    ]
+    """Requests flow when the block begins, until their reports are asked for."""
+    words = ["/app/main.py", "load", "--address", "server:80", "--echo", "server:9000"]
     main = {"name": "main", "image": IMAGE, "command": ["/usr/bin/python3", *words]}
     stage.kubectl.apply(objects.pod(name, main, restartPolicy="Never"))
     stage.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=25s")
     address = stage.platform.ingress.removeprefix("http://")
+    over = stage.platform.code / f"{name}.over"
     command = [
         sys.executable,
         str(LOAD),
         "load",
-        "--seconds",
-        str(SECONDS),
         "--address",
         address,
         "--authority",
         HOST,
+        "--until",
+        str(over),
     ]
     with background(command) as outside:
-        yield Load(stage, outside, name)
+        yield Load(stage, outside, name, over)
     stage.kubectl("delete", "pod", name, "--wait=false")
 
 

@@ -54,7 +54,7 @@ class Turn(enum.Enum):
     BESIDE = enum.auto()
     """Its successor starts while it serves, and it leaves once that is ready."""
     ANEW = enum.auto()
-    """It ends; its successor starts once all of these have."""
+    """It ends, and its successor starts."""
 
 
 @dataclass(slots=True)
@@ -130,37 +130,50 @@ def all_ended(parts: Parts) -> bool:
 
 
 def due_to_start(parts: Parts, now: float) -> list[Running]:
-    """Those never started, that have waited long enough or are to be succeeded, and whose needs are ready.
-
-    Nobody begins on what is about to end: while one has to end first, none starts.
-    """
-    if any(_has_to_end(running) for running in parts.values()):
-        return []
+    """Those never started, that have waited long enough or are to be succeeded, and whose needs are ready."""
     return [
         running
         for running in parts.values()
         if (
             running.state is State.WAITING
             or (running.state is State.BACKING_OFF and running.retry_at <= now)
-            or (running.state is State.READY and running.turn is Turn.BESIDE)
+            or _is_due_beside(running, parts)
         )
         and all(parts[name].state is State.READY for name in running.part.needs)
     ]
 
 
+def _is_due_beside(running: Running, parts: Parts) -> bool:
+    return (
+        running.turn is Turn.BESIDE
+        and running.state is State.READY
+        and all(_is_renewed(parts[name]) for name in running.part.needs)
+        and all(_is_renewed(server) for server in _servers(running, parts))
+    )
+
+
 def due_to_renew(parts: Parts) -> list[Running]:
-    """Those that have to end before they start anew, and outlive none of the others of these."""
+    """Those that have to end before they start anew: servers before those that speak to them.
+
+    So each is away for no longer than it takes itself, and never waits for another that starts.
+    """
     return [
         running
         for running in parts.values()
-        if _has_to_end(running)
+        if running.turn is Turn.ANEW
+        and running.pid
         and running.state is not State.RENEWING
-        and not any(_has_to_end(parts[name]) for name in running.part.outlives)
+        and all(_is_renewed(server) for server in _servers(running, parts))
     ]
 
 
-def _has_to_end(running: Running) -> bool:
-    return running.turn is Turn.ANEW and bool(running.pid)
+def _servers(running: Running, parts: Parts) -> list[Running]:
+    """Those that end after it, for it speaks to them."""
+    return [each for each in parts.values() if running.part.name in each.part.outlives]
+
+
+def _is_renewed(running: Running) -> bool:
+    return running.turn is not Turn.ANEW and running.state is State.READY
 
 
 def turn(part: Part, former: Identity | None, present: Identity | None) -> Turn:

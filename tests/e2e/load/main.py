@@ -1,7 +1,7 @@
 """A server and its client, by which a request that is lost is noticed: of every kind that passes the mesh.
 
-`main.py` serves HTTP/1.1 at port 8080 and echoes TCP at 9000. `main.py load ...` sends requests for so many
-seconds and prints, as a line of JSON, how many there were of each kind and which of them failed, and how.
+`main.py` serves HTTP/1.1 at port 8080 and echoes TCP at 9000. `main.py load ...` sends requests until there
+is a file of a given name, and prints a line of JSON: how many there were of each kind, which failed, and how.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 PORT: Final = 8080
@@ -23,6 +24,7 @@ ECHO_PORT: Final = 9000
 _PAUSE_S: Final = 0.01
 _TICK_S: Final = 0.05
 _PATIENCE_S: Final = 30.0
+_STREAM_S: Final = 15.0
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _UPGRADE: Final = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
@@ -102,11 +104,11 @@ class Target:
     address: tuple[str, int]
     authority: str
     echo: tuple[str, int] | None
-    until: float
-    seconds: float
+    until: Path
+    deadline: float
 
     def is_over(self) -> bool:
-        return time.monotonic() > self.until
+        return self.until.exists() or time.monotonic() > self.deadline
 
     def head(self, path: str, extra: str = "") -> bytes:
         return f"GET {path} HTTP/1.1\r\nHost: {self.authority}\r\n{extra}\r\n".encode()
@@ -231,15 +233,15 @@ async def _echoes(target: Target, count: Count, streams: Streams) -> None:
 
 
 async def _long(target: Target, count: Count) -> None:
-    """One answer that takes almost all the time."""
-    async with _counted(count, patience_s=target.seconds + _PATIENCE_S):
-        reader, writer = await asyncio.open_connection(*target.address)
-        with contextlib.closing(writer):
-            seconds = max(1.0, target.seconds - 2)
-            writer.write(target.head(f"/stream?s={seconds}"))
-            _, body = await _answer(reader)
-            if body != b"".join(b"%06d\n" % number for number in range(int(seconds / _TICK_S))):
-                raise Failed(f"the answer broke off after {len(body)} bytes")
+    """Answers that take long, one after another."""
+    while not target.is_over():
+        async with _counted(count, patience_s=_STREAM_S + _PATIENCE_S):
+            reader, writer = await asyncio.open_connection(*target.address)
+            with contextlib.closing(writer):
+                writer.write(target.head(f"/stream?s={_STREAM_S}"))
+                _, body = await _answer(reader)
+                if body != b"".join(b"%06d\n" % number for number in range(int(_STREAM_S / _TICK_S))):
+                    raise Failed(f"the answer broke off after {len(body)} bytes")
 
 
 async def _tcp(target: Target, count: Count) -> None:
@@ -292,8 +294,6 @@ async def _keep_on(run: Callable[[Target, Count], Awaitable[None]], target: Targ
         except (OSError, EOFError, Failed, ValueError, TimeoutError) as error:
             count.failures.append(f"{time.monotonic() - began:.2f} s: {type(error).__name__}: {error}")
             await asyncio.sleep(_TICK_S)
-        if run is _long:
-            return
 
 
 async def load(arguments: argparse.Namespace) -> dict[str, Count]:
@@ -303,8 +303,8 @@ async def load(arguments: argparse.Namespace) -> dict[str, Count]:
         (host, int(port)),
         arguments.authority or arguments.address,
         (echo_host, int(echo_port)) if arguments.echo else None,
+        Path(arguments.until),
         time.monotonic() + arguments.seconds,
-        arguments.seconds,
     )
     kinds = [kind for kind in arguments.kinds.split(",") if target.echo or not kind.startswith("tcp")]
     counts = {kind: Count() for kind in kinds}
@@ -322,7 +322,8 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1:8080")
     parser.add_argument("--authority", default="")
     parser.add_argument("--echo", default="")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--until", default="/tmp/over")
+    parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
     if arguments.what == "serve":
