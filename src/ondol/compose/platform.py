@@ -324,7 +324,7 @@ def _await_ready(fd: int, instance: Instance, timeout_s: float) -> None:
         raise errors.HostError(document["message"], remedy=document["remedy"])
 
 
-def restart(settings: Settings, *, timeout_s: float = 120.0) -> str:
+def restart(settings: Settings, *, timeout_s: float = 300.0) -> str:
     """Have the running platform go on as the code that is installed now; its version is returned.
 
     `HostError` says why it went on as it was, or that not everything serves.

@@ -27,7 +27,7 @@ from ondol.compose.part import Identity, Part
 
 BLOCKED: Final = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Held back from before the `exec` until the newer code listens to them: sooner they would end it."""
-_LOOK_MAX_S: Final = 60.0
+_LOOK_MAX_S: Final = 120.0
 _REPORT: Final = "restart.json"
 DONE: Final = "done"
 REFUSED: Final = "refused"

@@ -42,7 +42,7 @@ ExecReload={command} restart --data-dir {folder_word}
 ExecStop={command} down --keep-pods --data-dir {folder_word}
 # The pods are processes too, and go on.
 KillMode=process
-TimeoutStartSec=300
+TimeoutStartSec=360
 TimeoutStopSec=60
 Restart=on-failure
 RestartSec=2
