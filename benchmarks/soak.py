@@ -26,8 +26,6 @@ from ondol import client as clients
 from ondol.api import resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.build import image
-from ondol.build.store import ImageStore
 from ondol.client import Client
 from ondol.compose import platform, settings
 from ondol.compose.instance import Instance
@@ -37,10 +35,12 @@ CYCLES: Final = 2000
 IMAGE: Final = "ondol.local/soak:latest"
 NAMESPACE: Final = "soak"
 _AT_ONCE: Final = 5
-_KILLS_PART: Final = 0.1
+_KILLS_PART: Final = 0.25
 """So often a cycle kills a part, which then starts again beside the cycles that follow."""
 _PATIENCE_S: Final = 120.0
 _POLL_S: Final = 0.2
+_OF_EACH: Final = ("namespaces", "control groups", "mounts", "interfaces", "addresses", "files", "processes")
+"""What there is of every pod that runs; rules only of some."""
 _MAIN: Final = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: exit())\ntime.sleep(3600)\n"
 
 Traces = Mapping[str, frozenset[str]]
@@ -117,6 +117,8 @@ class Soak:
         self._rng = random.Random(seed)
         self._slots = anyio.CapacityLimiter(_AT_ONCE)
         self.kills: dict[str, int] = {}
+        self._of_one: Traces = {}
+        """What there was while the first pod ran."""
 
     async def run(self) -> dict[str, list[str]]:
         """What is left when all is deleted, by what it is."""
@@ -127,6 +129,10 @@ class Soak:
             await self._cycle(client, -1, wait=True)  # what the first pod of a platform makes stays
             await self._gone(client)
             before = await self._settled({})
+            if blind := [what for what in _OF_EACH if not self._of_one[what] - before[what]]:
+                raise SystemExit(
+                    f"a running pod left no trace among {', '.join(blind)}: nothing would be noticed"
+                )
             async with anyio.create_task_group() as group:
                 for number in range(self._cycles):
                     await self._slots.acquire_on_behalf_of(number)
@@ -165,6 +171,8 @@ class Soak:
             if live is None or live.get("status", {}).get("phase") == "Running":
                 break
             await anyio.sleep(_POLL_S)
+        if number < 0:
+            self._of_one = traces(self._instance)
         await self._insist(lambda: client.delete(resources.POD, name, NAMESPACE))
 
     def _kill(self) -> None:
@@ -219,15 +227,18 @@ class Soak:
             await anyio.sleep(1.0)
 
 
-def _started(folder: Path) -> Settings:
-    configured = settings.load(folder / "data")
-    command = [sys.executable, "-m", "ondol.cli", "up", "--detach", "--data-dir", str(configured.data_dir)]
+def _ondol(configured: Settings, *words: str) -> None:
+    command = [sys.executable, "-m", "ondol.cli", *words, "--data-dir", str(configured.data_dir)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def _start(configured: Settings, folder: Path) -> None:
+    """The platform, with an image of a program that sleeps until it is told to end."""
+    _ondol(configured, "up", "--detach")
     source = folder / "image"
     source.mkdir()
     (source / "main.py").write_text(_MAIN, encoding="utf-8")
-    image.build(source, ImageStore(configured.data_dir / "images"), tag=IMAGE)
-    return configured
+    _ondol(configured, "image", "build", str(source), "--tag", IMAGE)
 
 
 def main() -> None:
@@ -237,8 +248,9 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="ondol-soak-") as folder:
-        configured = _started(Path(folder))
+        configured = settings.load(Path(folder) / "data")
         try:
+            _start(configured, Path(folder))
             soak = Soak(platform.require_running(configured.data_dir), arguments.cycles, arguments.seed)
             left = anyio.run(soak.run)
         finally:
