@@ -9,7 +9,7 @@ FIRST ?= 0
 # Pods need root; a user who is not root is asked by sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-.PHONY: help setup setup-run demo test check fmt types stubs imports docs facts e2e unit pythons simulate release bench golden clean
+.PHONY: help setup setup-run demo test check fmt types stubs imports docs facts e2e unit pythons simulate release bench soak golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ release: setup ## Build what is published: wheel, source archive, bill of materi
 
 bench: setup ## Measure; prints a table and writes benchmarks/results/*.json
 	$(SUDO) $(BIN)/python benchmarks/run.py $(ARGS)
+
+soak: setup ## Create and delete pods while parts are killed, look for what is left (ARGS="--cycles 100 --seed 1")
+	$(SUDO) $(BIN)/python benchmarks/soak.py $(ARGS)
 
 golden: ## Write the golden files anew
 	ONDOL_GOLDEN=write $(BIN)/pytest -q -k golden

@@ -11,6 +11,7 @@ from tests.apiserver.edge import LOOPBACK, App, config, get, raw, serving, tls
 
 from ondol.apiserver import pki, server
 from ondol.base import errors
+from ondol.base.listeners import Listeners
 
 
 async def test_an_address_may_be_bound_before_it_exists(issued: pki.Pki, app: App) -> None:
@@ -99,3 +100,47 @@ async def test_a_stop_cancels_what_does_not_end(issued: pki.Pki, app: App) -> No
             with anyio.fail_after(2):
                 await app.stuck.wait()
     assert app.events[-1] == "shutdown"
+
+
+class _Kept(Listeners):
+    """Sockets that one server leaves to the next."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, socket.socket] = {}
+        self.dropped: list[str] = []
+
+    def inherit(self, name: str) -> socket.socket | None:
+        kept = self.sockets.get(name)
+        return kept.dup() if kept is not None else None
+
+    def keep(self, name: str, listening: socket.socket) -> None:
+        self.sockets[name] = listening.dup()
+
+    def drop(self, name: str) -> None:
+        self.dropped.append(name)
+
+    def unclaimed(self) -> list[str]:
+        return ["127.0.0.1:1"]
+
+
+async def test_who_connects_between_two_servers_waits_for_the_next(issued: pki.Pki, app: App) -> None:
+    """The socket outlives the first; what it was never asked for again is dropped."""
+    kept, answers = _Kept(), list[object]()
+    async with serving(app, config(issued, listeners=kept)) as ((address,), _):
+        assert (await get(address, tls(issued)))["path"] == "/"
+
+    async def ask() -> None:
+        answers.append(await get(address, tls(issued)))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []
+            async with serving(app, config(issued, listeners=kept)) as ((again,), _):
+                assert again == address
+                while not answers:  # noqa: ASYNC110 - what is waited for comes from a thread
+                    await anyio.sleep(0.01)
+    assert kept.dropped == ["127.0.0.1:1", "127.0.0.1:1"]
+    for each in kept.sockets.values():
+        each.close()

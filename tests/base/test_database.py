@@ -62,6 +62,58 @@ def test_a_file_of_an_older_version_takes_the_steps_it_lacks(tmp_path: Path) -> 
         _open(tmp_path / "pets.db")
 
 
+def test_who_goes_back_to_older_code_opens_what_newer_code_left_readable(tmp_path: Path) -> None:
+    """The newer form names its oldest reader; that adds rows, and the newer code goes on with them."""
+    kind = database.Schema(TWO.steps, oldest_reader=1)
+    path = tmp_path / "pets.db"
+    newer = _open(path, kind)
+    newer.execute("INSERT INTO pets VALUES ('cat', 3)")
+    newer.close()
+    assert database.stamp_of(path) == database.Stamp(2, 1)
+    older = _open(path, ONE)
+    older.execute("INSERT INTO pets (name) VALUES ('dog')")
+    older.close()
+    assert database.stamp_of(path) == database.Stamp(2, 1)
+    newer = _open(path, kind)
+    assert newer.rows("SELECT name, legs FROM pets ORDER BY name") == [("cat", 3), ("dog", 4)]
+    newer.close()
+
+
+@pytest.mark.parametrize(
+    ("stamp", "is_readable"),
+    [
+        (database.Stamp(0), True),
+        (database.Stamp(1), True),
+        (database.Stamp(2), True),
+        (database.Stamp(2, 1), True),
+        (database.Stamp(3), False),
+        (database.Stamp(3, 3), False),
+        (database.Stamp(3, 2), True),
+        (database.Stamp(9, 1), True),
+    ],
+)
+def test_which_forms_code_of_the_second_form_may_open(stamp: database.Stamp, *, is_readable: bool) -> None:
+    """Its own, older ones, which it takes forward, and newer ones that say so; others are told in words."""
+    if is_readable:
+        database.require_readable("the file", stamp, TWO)
+    else:
+        with pytest.raises(errors.HostError, match="the file was written by a newer version"):
+            database.require_readable("the file", stamp, TWO)
+
+
+def test_the_form_of_a_file_in_use_is_seen(tmp_path: Path) -> None:
+    """From outside, while its owner has it; of what is no database there is none."""
+    path = tmp_path / "pets.db"
+    connection = _open(path, TWO)
+    assert database.stamp_of(path) == database.Stamp(2)
+    connection.close()
+    assert database.stamp_of(tmp_path / "none") is None
+    (tmp_path / "short").write_bytes(b"SQLite format 3\0")
+    assert database.stamp_of(tmp_path / "short") is None
+    (tmp_path / "other").write_bytes(bytes(200))
+    assert database.stamp_of(tmp_path / "other") is None
+
+
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     """Neither half of a step nor its number is kept, so that it can be tried again."""
     broken = database.Schema((*ONE.steps, "CREATE TABLE toys (name TEXT); INSERT INTO nobody VALUES (1)"))

@@ -12,7 +12,7 @@ import pytest
 
 from ondol import store
 from ondol.apiserver import pki
-from ondol.base import errors
+from ondol.base import database, errors
 from ondol.base.clock import SystemClock
 from ondol.compose import backups, doctor, lock
 from ondol.compose import instance as instances
@@ -150,7 +150,8 @@ MANIFEST = json.dumps({"format": 1}).encode()
     [
         (io.BytesIO(b"nothing of the kind"), "cannot be read"),
         (_tar(other=b""), "not a backup of ondol"),
-        (_tar(**{"ondol-backup.json": b'{"format": 9}', "store.db": b""}), "another version"),
+        (_tar(**{"ondol-backup.json": b'{"format": 9}', "store.db": b""}), "a newer version"),
+        (_tar(**{"ondol-backup.json": b'{"format": "x"}', "store.db": b""}), "another version"),
         (_tar(**{"ondol-backup.json": MANIFEST, "store.db": b"x" * 4096}), "damaged"),
     ],
 )
@@ -225,3 +226,20 @@ def test_nothing_to_back_up(tmp_path: Path) -> None:
     """Said with what to do."""
     with pytest.raises(errors.HostError, match="there is no platform"):
         backups.create(Settings(data_dir=tmp_path), io.BytesIO())
+
+
+def test_a_backup_of_a_newer_store_is_refused(platform: Settings, tmp_path: Path) -> None:
+    """In words, with the version that has made it, and nothing is put into the folder."""
+    put(platform, "one")
+    connection = database.Connection(platform.data_dir / "store.db", subject="the store")
+    connection.execute("PRAGMA user_version=7")
+    connection.close()
+    files = {name: (platform.data_dir / name).read_bytes() for name in ("store.db", "instance.json")}
+    manifest = json.dumps({"format": 1, "version": "9.9"}).encode()
+    target = Settings(data_dir=tmp_path / "other")
+    with pytest.raises(errors.HostError, match=r"written by a newer version \(format 7\)"):
+        backups.restore(target, _tar(**{"ondol-backup.json": manifest, **files}))
+    assert not target.data_dir.exists()
+    newer = json.dumps({"format": 2, "version": "9.9"}).encode()
+    with pytest.raises(errors.HostError, match=r"made by a newer version \(9\.9, format 2\)"):
+        backups.restore(target, _tar(**{"ondol-backup.json": newer, **files}))

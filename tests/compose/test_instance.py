@@ -244,3 +244,40 @@ def test_a_folder_that_cannot_be_looked_into_is_passed_over(
         patched.setattr(instances, "load", lambda _: None)
         assert list(instances.on_this_machine()) == []
     assert promise.exists()
+
+
+def test_a_folder_without_a_format_is_of_the_first(tmp_path: Path) -> None:
+    """What 0.1.0 has written before formats were, as it is; saving it names the format."""
+    first = new_instance(tmp_path / "data")
+    file = tmp_path / "data" / instances.FILE
+    document = json.loads(file.read_text())
+    assert document.pop("format") == instances.FORMAT == 1
+    file.write_text(json.dumps(document))
+    assert instances.load(tmp_path / "data") == first
+    instances.save(first)
+    assert json.loads(file.read_text())["format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("stamp", "is_readable"),
+    [
+        ({"format": 2}, False),
+        ({"format": 3, "oldest_reader": 2}, False),
+        ({"format": 2, "oldest_reader": 1}, True),
+    ],
+)
+def test_a_folder_of_a_newer_format_is_opened_if_that_says_so(
+    tmp_path: Path, stamp: dict[str, int], *, is_readable: bool
+) -> None:
+    """Otherwise it is refused in words, before anything in it is touched."""
+    first = new_instance(tmp_path / "data")
+    file = tmp_path / "data" / instances.FILE
+    text = json.dumps(json.loads(file.read_text()) | stamp | {"something": "new"})
+    file.write_text(text)
+    if is_readable:
+        assert instances.load(tmp_path / "data") == first
+        return
+    with pytest.raises(errors.HostError, match="written by a newer version") as caught:
+        instances.load_or_create(Settings(data_dir=tmp_path / "data"))
+    assert "use the version of ondol that wrote it" in caught.value.remedy
+    assert file.read_text() == text

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ondol.compose import lifecycle
-from ondol.compose.lifecycle import Restart, Running, State
-from ondol.compose.part import Notify, Part
+from ondol.compose.lifecycle import Former, Leaving, Restart, Running, State, Turn
+from ondol.compose.part import Epoch, Identity, Notify, Part
 
 
 def _run(_notify: Notify) -> None:
@@ -92,7 +92,7 @@ def test_nothing_is_waited_for_longer_than_until_the_next_thing_is_due() -> None
     failed = Running(Part("failed", _run), State.BACKING_OFF, retry_at=107.0)
     slow = Running(Part("slow", _run), State.STOPPING, pid=1, kill_at=105.0)
     engine = Running(
-        Part("engine", _run, probe=lambda: True, silence_max_s=30.0), State.READY, pid=2, probe_at=103.0
+        Part("engine", _run, probe=lambda _pid: True, silence_max_s=30.0), State.READY, pid=2, probe_at=103.0
     )
     parts = _parts(failed, slow, engine)
     assert lifecycle.wait_s(parts, 100.0, [160.0]) == 3.0
@@ -122,3 +122,93 @@ def test_the_platform_is_ready_when_all_parts_are() -> None:
     assert not lifecycle.all_ready(_parts(one, two))
     two.state = State.READY
     assert lifecycle.all_ready(_parts(one, two))
+
+
+ENGINE = Part("envoy", _run, identity=lambda: Identity("x"))
+
+
+@pytest.mark.parametrize(
+    ("part", "former", "present", "turn"),
+    [
+        (Part("api", _run), None, None, Turn.ANEW),
+        (Part("gateway", _run, overlaps=True), None, None, Turn.BESIDE),
+        (ENGINE, Identity("a", "11"), Identity("a", "11"), Turn.STAYS),
+        (ENGINE, Identity("a"), Identity("a"), Turn.STAYS),
+        (ENGINE, Identity("a", "11"), Identity("b", "11"), Turn.BESIDE),
+        (ENGINE, Identity("a", "11"), Identity("b", "12"), Turn.ANEW),
+        (ENGINE, Identity("a", ""), Identity("b", ""), Turn.ANEW),
+        (ENGINE, Identity("a", "11"), Identity("a", "12"), Turn.ANEW),
+        (ENGINE, None, Identity("a", "11"), Turn.ANEW),
+        (Part("api", _run), Identity("a", "11"), None, Turn.ANEW),
+    ],
+)
+def test_what_becomes_of_a_process_of_former_code(
+    part: Part, former: Identity | None, present: Identity | None, turn: Turn
+) -> None:
+    """Python parts run new code; an engine goes on if it is the same, or leaves to one of its kin."""
+    assert lifecycle.turn(part, former, present) is turn
+
+
+def test_heirs_are_of_one_line_and_others_begin_another() -> None:
+    """Numbers grow along a line; lines differ from those before, of which something may be left."""
+    first = lifecycle.next_epoch(Epoch(), beside=False)
+    heir = lifecycle.next_epoch(first, beside=True)
+    assert heir == Epoch(first.base, first.number + 1)
+    bases = [first.base]
+    epoch = heir
+    for _ in range(lifecycle.BASES):
+        epoch = lifecycle.next_epoch(epoch, beside=False)
+        assert epoch.number == 0
+        bases.append(epoch.base)
+    assert len(set(bases[:-1])) == lifecycle.BASES
+    assert bases[-1] == bases[0]
+    assert max(bases) < lifecycle.BASES
+
+
+def test_servers_are_renewed_before_those_that_speak_to_them() -> None:
+    """Each is away for as long as itself takes: clients end when the server of the new code is ready."""
+    api = Running(Part("api", _run, outlives=("node", "gateway")), State.READY, pid=1, turn=Turn.ANEW)
+    node = Running(Part("node", _run), State.READY, pid=2, turn=Turn.ANEW)
+    gateway = Running(Part("gateway", _run, overlaps=True), State.READY, pid=3, turn=Turn.BESIDE)
+    observe = Running(Part("observe", _run), State.READY, pid=4, turn=Turn.ANEW)
+    parts = _parts(api, node, gateway, observe)
+    assert _names(lifecycle.due_to_renew(parts)) == ["api", "observe"]
+    api.state = observe.state = State.RENEWING
+    assert lifecycle.due_to_renew(parts) == lifecycle.due_to_start(parts, now=0.0) == []
+    for ended in (api, observe):
+        ended.state, ended.pid, ended.turn = State.WAITING, 0, Turn.STAYS
+    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["api", "observe"]
+    assert lifecycle.due_to_renew(parts) == []
+    api.state = State.READY
+    assert _names(lifecycle.due_to_renew(parts)) == ["node"]
+    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["gateway", "observe"]
+
+
+def test_an_heir_starts_once_what_it_needs_is_ready() -> None:
+    """Its predecessor serves meanwhile; one that fails is tried again later."""
+    control = Running(Part("control", _run), State.STARTING, pid=1)
+    envoy = Running(Part("envoy", _run, needs=("control",)), State.READY, pid=2, turn=Turn.BESIDE)
+    parts = _parts(control, envoy)
+    assert lifecycle.due_to_start(parts, now=0.0) == []
+    assert not lifecycle.is_settled(parts)
+    control.state, control.turn = State.READY, Turn.ANEW
+    assert lifecycle.due_to_start(parts, now=0.0) == []
+    control.turn = Turn.STAYS
+    assert not lifecycle.is_settled(parts)
+    assert _names(lifecycle.due_to_start(parts, now=0.0)) == ["envoy"]
+    envoy.turn, envoy.former = Turn.STAYS, Former(2, None, 0.0, Epoch(), None)
+    assert not lifecycle.is_settled(parts)
+    envoy.former = None
+    assert lifecycle.is_settled(parts)
+
+
+def test_who_was_succeeded_has_its_time_and_no_more() -> None:
+    """It is asked to end when that is over, or when the platform stops; then it is killed."""
+    early, late = Leaving("gateway", 1, end_at=10.0), Leaving("envoy", 2, end_at=20.0)
+    leaving = [early, late]
+    assert lifecycle.due_to_leave(leaving, 5.0, stopping=False) == []
+    assert lifecycle.due_to_leave(leaving, 10.0, stopping=False) == [early]
+    assert lifecycle.due_to_leave(leaving, 5.0, stopping=True) == [early, late]
+    early.asked, early.end_at = True, 15.0
+    assert lifecycle.due_to_leave(leaving, 12.0, stopping=True) == [late]
+    assert lifecycle.due_to_leave(leaving, 15.0, stopping=True) == [early, late]

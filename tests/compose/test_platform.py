@@ -89,7 +89,7 @@ def test_the_ingress_is_told_where_it_listens(
     chosen = dataclasses.replace(settings, ingress_address=address)
     with lock.hold(instance.lock_file):
         assert platform.status(settings.data_dir).ingress == ""
-        platform._write_status(instance, [Running(part) for part in parts.of(instance, chosen)])
+        platform._write_status(instance, [Running(part) for part in parts.of(instance, chosen)], [])
         state = platform.status(settings.data_dir)
     assert state.ingress == f"http://{host}:{instance.ports.ingress}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_engine_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     supervisor = Supervisor(
-        [Part("engine", engine, probe=marker.exists)], log_dir=tmp_path, on_change=on_change
+        [Part("engine", engine, probe=lambda _pid: marker.exists())], log_dir=tmp_path, on_change=on_change
     )
     assert supervisor.run() == signal.SIGINT
     assert (State.STARTING, False) in seen
@@ -273,7 +274,7 @@ def test_an_engine_that_no_longer_answers_is_killed_and_started_again(tmp_path: 
     part = Part(
         "envoy",
         engine,
-        probe=lambda: (tmp_path / "life").read_text() == "xx" or next(answers, False),
+        probe=lambda _pid: (tmp_path / "life").read_text() == "xx" or next(answers, False),
         silence_max_s=0.3,
     )
     (tmp_path / "life").touch()
@@ -287,7 +288,7 @@ def test_an_engine_that_answers_is_left_alone(tmp_path: Path) -> None:
     def engine(_notify: Notify) -> None:
         time.sleep(1.5)
 
-    part = Part("envoy", engine, probe=lambda: True, silence_max_s=0.5)
+    part = Part("envoy", engine, probe=lambda _pid: True, silence_max_s=0.5)
     assert _causes_of_death(part, tmp_path) == ["ended with exit status 0"]
 
 
@@ -342,14 +343,14 @@ def test_silence_that_nobody_listened_to_does_not_count(tmp_path: Path) -> None:
 
 
 def test_signs_of_life_do_not_pile_up() -> None:
-    """However often a part says that it lives while nobody reads, it neither waits nor fills the pipe."""
-    read_end, write_end = os.pipe()
-    notify = Notify(write_end)
+    """However often a part says that it lives while nobody reads, it neither waits nor fills the channel."""
+    reader, writer = socket.socketpair()
+    notify = Notify(writer.fileno())
     for _ in range(100_000):
         notify.alive()
     notify()
-    assert os.read(read_end, 65536) == b"ALIVE\nREADY\n"
+    assert reader.recv(65536) == b"ALIVE\nREADY\n"
     notify.alive()
-    assert os.read(read_end, 65536) == b"ALIVE\n"
-    os.close(read_end)
-    os.close(write_end)
+    assert reader.recv(65536) == b"ALIVE\n"
+    reader.close()
+    writer.close()

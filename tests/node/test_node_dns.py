@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 from collections.abc import Sequence
 from typing import Any, Self
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import clock
+from ondol.base.listeners import Listeners
 from ondol.node.dns import codec, records
 from ondol.node.dns.forwarding import Forwarder, Network, Upstreams
 from ondol.node.dns.server import DnsServer
@@ -367,3 +369,43 @@ async def test_a_connection_that_asks_nothing_is_closed() -> None:
             assert not stream.is_closed
             await time.advance(0.2)
     assert stream.is_closed
+
+
+class _Kept(Listeners):
+    """What one name server leaves to the next."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[str, socket.socket] = {}
+
+    def inherit(self, name: str) -> socket.socket | None:
+        kept = self.sockets.get(name)
+        return kept.dup() if kept is not None else None
+
+    def keep(self, name: str, listening: socket.socket) -> None:
+        self.sockets[name] = listening.dup()
+
+
+@pytest.mark.anyio
+async def test_questions_wait_for_the_next_server() -> None:
+    """What is asked while there is none is answered by the one that comes, at the same sockets."""
+    kept, question = _Kept(), query("example.com")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(serving().serve, "127.0.0.1", port, kept)
+            tasks.cancel_scope.cancel()
+        assert sorted(kept.sockets) == [f"SOCK_DGRAM:127.0.0.1:{port}", f"SOCK_STREAM:127.0.0.1:{port}"]
+        async with await anyio.create_connected_udp_socket("127.0.0.1", port) as asking:
+            await asking.send(question)
+            stream = await anyio.connect_tcp("127.0.0.1", port)
+            await stream.send(struct.pack("!H", len(question)) + question)
+            async with stream, anyio.create_task_group() as tasks:
+                dns = serving()
+                await tasks.start(dns.serve, "127.0.0.1", port, kept)
+                assert (await asking.receive())[:2] == question[:2]
+                assert (await stream.receive())[2:4] == question[:2]
+                tasks.cancel_scope.cancel()
+    for each in kept.sockets.values():
+        each.close()

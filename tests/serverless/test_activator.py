@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from ondol.api.objects import Key
 from ondol.base.clock import Clock, ManualClock, SystemClock
+from ondol.base.listeners import Listeners
 from ondol.serverless.activator import head
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
@@ -307,3 +309,95 @@ def test_answers_head_however_it_comes(sent: bytes, passed: bytes, data: st.Data
     answer = head.Answer()
     pieces = [answer.feed(sent[start:end]) for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
     assert b"".join(pieces) + answer.rest() == passed
+
+
+class _Left(Listeners):
+    """What one activator leaves to the next, as the supervisor keeps it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, socket.socket] = {}
+        self._unclaimed: set[str] = set()
+
+    def succeed(self) -> None:
+        self._unclaimed = set(self.kept)
+
+    def inherit(self, name: str) -> socket.socket | None:
+        if name not in self._unclaimed:
+            return None
+        self._unclaimed.discard(name)
+        return self.kept[name].dup()
+
+    def keep(self, name: str, listening: socket.socket) -> None:
+        self.kept[name] = listening.dup()
+
+    def drop(self, name: str) -> None:
+        self._unclaimed.discard(name)
+        if (kept := self.kept.pop(name, None)) is not None:
+            kept.close()
+
+    def unclaimed(self) -> list[str]:
+        return sorted(self._unclaimed)
+
+
+@pytest.fixture
+def left() -> Iterator[_Left]:
+    """Closed at the end, as the supervisor's are."""
+    kept = _Left()
+    yield kept
+    for name in list(kept.kept):
+        kept.drop(name)
+
+
+def _activator(left: _Left, on_demand: Callable[[Key], None] = lambda _: None) -> Activator:
+    rng = random.Random(1)
+    return Activator("127.0.0.1", on_demand=on_demand, clock=SystemClock(), rng=rng, listeners=left)
+
+
+async def test_a_retired_activator_answers_what_it_holds_and_its_successor_the_rest(left: _Left) -> None:
+    """No connection is refused in between, and none is lost: not the held one, nor those that came unseen."""
+    demanded, answered, answers = anyio.Event(), anyio.Event(), list[bytes]()
+    former, successor = _activator(left, lambda _: demanded.set()), _activator(left)
+
+    async def ask(port: int) -> None:
+        answers.append(await _get(port))
+        answered.set()
+
+    async with _pod("pod") as pod, anyio.create_task_group() as group:
+        await group.start(former.run)
+        port = await former.listen(REVISION, concurrency=0, limits=Limits(30))
+        group.start_soon(ask, port)
+        with anyio.fail_after(10):
+            await demanded.wait()
+        async with anyio.create_task_group() as retiring:
+            retiring.start_soon(former.retire)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(ask, port)  # nobody accepts: the kernel keeps it
+            left.succeed()
+            await group.start(successor.run)
+            assert await successor.listen(REVISION, concurrency=0, limits=Limits(30)) == port
+            successor.set_endpoints(REVISION, [pod])
+            with anyio.fail_after(10):
+                await answered.wait()
+            assert (former.demand(REVISION), former.is_retired) == (1, True)
+            former.set_endpoints(REVISION, [pod])
+        assert len(answers) == 2
+        assert all(answer.endswith(b"pod") for answer in answers)
+        group.cancel_scope.cancel()
+
+
+async def test_ports_of_revisions_that_are_gone_are_closed(left: _Left) -> None:
+    """A successor that knows all revisions keeps no others'; nobody would accept there."""
+    former, successor = _activator(left), _activator(left)
+    other = Key("default", "other")
+    async with anyio.create_task_group() as group:
+        await group.start(former.run)
+        ports = [await former.listen(key, concurrency=0, limits=Limits(30)) for key in (REVISION, other)]
+        await former.retire()
+        left.succeed()
+        await group.start(successor.run)
+        successor.drop_unclaimed([REVISION])
+        assert list(left.kept) == [str(REVISION)]
+        assert await successor.listen(REVISION, concurrency=0, limits=Limits(30)) == ports[0]
+        with pytest.raises(OSError, match=r".+"):
+            await anyio.connect_tcp("127.0.0.1", ports[1])
+        group.cancel_scope.cancel()

@@ -17,7 +17,7 @@ import pytest
 from ondol import apiserver, sdk, store
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object, Resource
-from ondol.base import errors
+from ondol.base import errors, listeners
 from ondol.base.clock import SystemClock
 from ondol.client import Client
 from ondol.contracts import mesh, serving
@@ -252,8 +252,10 @@ def _on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         assert host in (NODE, POD)
         return await connect("127.0.0.1", port)
 
-    def bind_on_loopback(_activator: Activator, port: int) -> socket.socket:
-        return bind(cast("Activator", SimpleNamespace(address="127.0.0.1")), port)
+    def bind_on_loopback(_activator: Activator, revision: Key, port: int) -> socket.socket:
+        return bind(
+            cast("Activator", SimpleNamespace(address="127.0.0.1", _listeners=listeners.NONE)), revision, port
+        )
 
     monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
     monkeypatch.setattr(Activator, "_bind", bind_on_loopback)

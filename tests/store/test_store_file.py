@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from ondol import store
-from ondol.base import errors
+from ondol.base import database, errors
 from ondol.base.clock import ManualClock
 from ondol.store import sqlite
 from ondol.store.sqlite import Database
@@ -423,3 +423,43 @@ async def test_concurrent_writers_of_one_name_are_put_in_order(tmp_path: Path) -
             group.start_soon(contend, worker)
     assert sorted(outcomes) == ["lost"] * 19 + ["won"]
     log.close()
+
+
+def test_a_file_of_todays_form_is_one_that_others_can_build_on(tmp_path: Path) -> None:
+    """Written without this code: as the first version has it, the form of which every later one must open."""
+    path = tmp_path / "store.db"
+    connection = database.Connection(path, subject="the store")
+    columns = "bucket TEXT NOT NULL, name TEXT NOT NULL, deleted INTEGER NOT NULL, value BLOB NOT NULL"
+    rows = "(1, 'pods', 'a', 0, x'7B7D'), (2, 'pods', 'b', 0, x'7B7D'), (3, 'pods', 'a', 1, x'')"
+    for statement in (
+        f"CREATE TABLE log (revision INTEGER PRIMARY KEY, {columns})",
+        "CREATE TABLE compacted (bucket TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID",
+        f"INSERT INTO log VALUES {rows}",  # noqa: S608 - the rows above
+        "PRAGMA user_version=1",
+    ):
+        connection.execute(statement)
+    connection.close()
+    store.require_readable(path)
+    opened = sqlite.Database(path)
+    assert [(row.revision, row.name, row.deleted) for row in opened.rows()] == [
+        (1, "a", False),
+        (2, "b", False),
+        (3, "a", True),
+    ]
+    opened.close()
+    stamp = database.stamp_of(path)
+    assert stamp is not None
+    assert (stamp.oldest_reader or stamp.version) == 1, (
+        "a newer form has to say whether the first can read it"
+    )
+
+
+def test_a_newer_file_is_refused_while_it_is_in_use(tmp_path: Path) -> None:
+    """What a check of a version looks at without opening it; a file that is not there is no obstacle."""
+    path = tmp_path / "store.db"
+    store.require_readable(path)
+    connection = database.Connection(path, subject="the store")
+    connection.execute("PRAGMA user_version=2")
+    with pytest.raises(errors.HostError, match="newer version"):
+        store.require_readable(path)
+    connection.close()

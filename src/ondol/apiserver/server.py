@@ -31,6 +31,7 @@ from ondol.apiserver import connections, framing, sockets, takeover
 from ondol.apiserver.peers import Peers, ProxyAuthority
 from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, groups, log
+from ondol.base.listeners import NONE, Listeners
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = dict[str, Any]
@@ -93,6 +94,8 @@ class ServeConfig:
     """Open connections whose user is not authenticated; one more takes the place of the longest silent."""
     first_request_s: float = 32.0
     """How long a new connection may take to ask for something: nobody has said yet who they are."""
+    listeners: Listeners = NONE
+    """Where the listening sockets outlive this process: who connects meanwhile waits."""
 
 
 async def serve(app: Application, config: ServeConfig, *, started: Started) -> None:
@@ -497,7 +500,7 @@ class _Server:
 
     def start(self) -> None:
         context = tls_context(self._config)
-        listening = _bound(self._config.listen)
+        listening = _bound(self._config.listen, self._config.listeners)
         self._entrance = _Entrance(listening, context, self._protocol, self._config)
 
     def _protocol(self, connection: connections.Connection) -> _Protocol:
@@ -548,11 +551,17 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext:
     return context
 
 
-def _bound(listen: Iterable[Listen]) -> list[socket.socket]:
+def _bound(listen: Iterable[Listen], listeners: Listeners) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for address in listen:
-            sockets.append(_socket(address))  # noqa: PERF401 - on error those already open are closed
+            name = f"{address.host}:{address.port}"
+            inherited = listeners.inherit(name)
+            sockets.append(inherited or _socket(address))
+            if inherited is None:
+                listeners.keep(name, sockets[-1])
+        for name in listeners.unclaimed():
+            listeners.drop(name)
     except BaseException:
         for bound in sockets:
             bound.close()

@@ -23,6 +23,11 @@ from typing import Any, Final
 
 from ondol.base import errors
 
+_MAGIC: Final = b"SQLite format 3\0"
+_HEAD_BYTES: Final = 100
+_VERSION_AT: Final = 60
+_READER_AT: Final = 68
+"""Offsets of `user_version` and `application_id` in the head of a file (SQLite's file format, 1.3)."""
 _FULL: Final = ("SQLITE_FULL",)
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _BUSY: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -51,23 +56,61 @@ class Options:
 class Schema:
     """How a file gets its tables: scripts, of which the n-th takes it from version n - 1 to version n.
 
+    `oldest_reader` is the oldest version whose code reads and writes what the last script leaves, as it is;
+    by default only this one's does. It stands in the file (`application_id`), so that code of that time opens
+    a file that is newer than itself, after somebody has gone back to it, and refuses others in words.
+
     The version stands in the file (`user_version`), so one that is up to date is only read, which a full disk
     allows. One that is not `versioned` runs all its scripts at each opening; they write only what is missing.
     """
 
     steps: tuple[str, ...]
     versioned: bool = True
+    oldest_reader: int = 0
 
     @property
     def version(self) -> int:
         return len(self.steps) if self.versioned else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file says of its form; an `oldest_reader` of 0 is its own version."""
+
+    version: int
+    oldest_reader: int = 0
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file that may be in use, from its head; None if there is no whole database.
+
+    What is still in a journal is not seen: who changes the form writes it back (`checkpoint`).
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return None
+    if len(head) < _HEAD_BYTES or not head.startswith(_MAGIC):
+        return None
+    return Stamp(*(int.from_bytes(head[at : at + 4], "big") for at in (_VERSION_AT, _READER_AT)))
+
+
+def require_readable(subject: str, stamp: Stamp, schema: Schema) -> None:
+    """`HostError` if code of this schema must not open a file of that stamp."""
+    if stamp.version > schema.version and (stamp.oldest_reader or stamp.version) > schema.version:
+        raise errors.HostError(
+            f"{subject} was written by a newer version (format {stamp.version})",
+            remedy="use the version of ondol that wrote it, or another data directory",
+        )
+
+
 class Connection:
     """One connection to the file at `path`, or to a private database in memory when that is None.
 
     `subject` is how messages name what the file keeps, path included ("the API's data at /x/store.db").
-    A file that a newer version wrote is refused (`HostError`). Without a schema the file is taken as it is.
+    A file that a newer version wrote is refused (`HostError`) unless that says that this one may read it.
+    Without a schema the file is taken as it is.
     """
 
     def __init__(
@@ -110,17 +153,17 @@ class Connection:
             self._db.execute(f"PRAGMA journal_size_limit={options.log_bytes_max}")
         for number, script in enumerate(schema.steps[version:], start=version + 1):
             mark = f"PRAGMA user_version={number};" if schema.versioned else ""
+            if schema.versioned and schema.oldest_reader:
+                mark += f"PRAGMA application_id={schema.oldest_reader};"
             self._db.executescript(f"BEGIN IMMEDIATE; {script}; {mark} COMMIT;")
+        if version < schema.version:
+            self.checkpoint()  # for who looks at the file's head alone
 
     def _version(self, schema: Schema) -> int:
         """How many of the schema's steps the file has behind it."""
-        version = int(self.value("PRAGMA user_version"))
-        if version > schema.version:
-            raise errors.HostError(
-                f"{self._path} was written by a newer version (format {version})",
-                remedy="use the version of ondol that wrote it, or another data directory",
-            )
-        return version
+        stamp = Stamp(int(self.value("PRAGMA user_version")), int(self.value("PRAGMA application_id")))
+        require_readable(str(self._path), stamp, schema)
+        return stamp.version
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Run one statement: a transaction of its own, unless one is open."""

@@ -15,6 +15,8 @@ from ondol.cli import terminal
 _COMMANDS: Final = {
     "up": "ondol.cli.platform:up",
     "down": "ondol.cli.platform:down",
+    "restart": "ondol.cli.platform:restart",
+    "service": "ondol.cli.service:app",
     "status": "ondol.cli.platform:status",
     "doctor": "ondol.cli.platform:doctor",
     "backup": "ondol.cli.backups:backup",

@@ -26,6 +26,8 @@ def up(
     ingress_port: Annotated[int | None, typer.Option(help="Preferred port of the ingress gateway.")] = None,
     ingress_address: Annotated[str | None, typer.Option(help="Address of the ingress gateway.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Container runtime: crun or runc.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it could start.")] = False,
+    handover: Annotated[int | None, typer.Option(hidden=True, help="What a running platform leaves.")] = None,
 ) -> None:
     """Start the platform; Ctrl-C stops it and its pods, SIGTERM leaves the pods running."""
     flags = {
@@ -36,13 +38,23 @@ def up(
     }
     with output.explained():
         chosen = settings.load(data_dir, flags=flags)
+        if check:
+            platform.check(chosen, handover)
+            terminal.note("it could start")
+            return
         _warn_of_fixed_ports(chosen, settings.explicit(data_dir, flags=flags))
         if detach:
-            instance = platform.run_detached(chosen)
+            words = {name: str(value) for name, value in flags.items() if value is not None}
+            instance = platform.run_detached(chosen, flags=words)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
             terminal.note(_how_to_use(instance.kubeconfig))
             return
-        signum = platform.run(chosen, progress=_Progress(chosen.data_dir / "kubeconfig"))
+        signum = platform.run(
+            chosen,
+            progress=_Progress(chosen.data_dir / "kubeconfig"),
+            flags={name: str(value) for name, value in flags.items() if value is not None},
+            left=handover,
+        )
         terminal.note(
             "stopped; the pods are gone" if signum == signal.SIGINT else "stopped; the pods live on"
         )
@@ -115,6 +127,16 @@ def down(
         if remove_data and (others := platform.remove_data(chosen)) is not None:
             exception = f" but for what is not the platform's: {', '.join(others)}" if others else ""
             terminal.note(f"{chosen.data_dir} is deleted{exception}")
+
+
+def restart(data_dir: DataDir = None) -> None:
+    """Have the running platform go on as the version that is installed now, with its settings read anew.
+
+    Pods and the proxy go on meanwhile, and so do requests. If that version cannot run, nothing changes.
+    """
+    with output.explained():
+        version = platform.restart(settings.load(data_dir))
+        terminal.note(f"ready; version {version}")
 
 
 def status(data_dir: DataDir = None, form: Output = Format.TABLE) -> None:

@@ -14,12 +14,12 @@ import shutil
 import ssl
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from ondol import __version__
+from ondol import __version__, store
 from ondol.apiserver import documents
 from ondol.apiserver.handlers import backups as served
 from ondol.apiserver.pki import Pki
@@ -138,6 +138,7 @@ def restore(settings: Settings, source: IO[bytes], *, force: bool = False) -> Pa
         if not force:
             _refuse_whole(settings.data_dir)
         _unpack(source, folder)
+        store.require_readable(folder / _STORE)
         if (problem := repair.problem(folder / _STORE, documents.is_whole)) is not None:
             raise errors.HostError(f"the backup is damaged: {problem}", remedy="use another backup")
         _adopt(settings.data_dir, folder / instances.FILE)
@@ -242,10 +243,16 @@ def _unpack(source: IO[bytes], folder: Path) -> None:
         raise errors.HostError(
             "this is not a backup of ondol, or only a part of one", remedy="use another backup"
         )
-    written = json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("format")
+    _require_restorable(json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+
+
+def _require_restorable(manifest: Mapping[str, object]) -> None:
+    """`HostError` for an archive whose form this version does not know; it names the one that made it."""
+    written = manifest.get("format")
     if written != _FORMAT:
+        which = "a newer" if isinstance(written, int) and written > _FORMAT else "another"
         raise errors.HostError(
-            f"the backup was made by another version (format {written})",
+            f"the backup was made by {which} version ({manifest.get('version')}, format {written})",
             remedy="restore it with the version that made it",
         )
 

@@ -24,7 +24,7 @@ def become(part: Part, notify: Notify, *, parent: int, log_file: Path) -> NoRetu
     code = 1
     try:
         os.setsid()
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2):
             signal.signal(signum, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         _end_with_parent(part.name, parent)

@@ -25,6 +25,9 @@ from ondol.compose import hints, lock
 from ondol.compose.settings import Settings
 
 FILE: Final = "instance.json"
+FORMAT: Final = 1
+"""Of the data directory, but for the store, which says itself of which form it is. Raised by a change that
+code of this format would get wrong; `oldest_reader` in the file is the oldest format whose code would not."""
 LOCK_FILE: Final = "supervisor.lock"
 _RUN_ROOT: Final = Path("/run/ondol")
 _PROMISES: Final = _RUN_ROOT / "promises"
@@ -128,6 +131,7 @@ def load(data_dir: Path) -> Instance | None:
     """The instance that lives in `data_dir`, or None before its first start."""
     try:
         document = json.loads((data_dir / FILE).read_text(encoding="utf-8"))
+        _require_readable(data_dir, document)
         return Instance(
             id=f"{int(document['id'], 16):06x}",
             data_dir=data_dir,
@@ -146,6 +150,17 @@ def load(data_dir: Path) -> Instance | None:
 
 def _port(ports: Mapping[str, Any], of: Field[Any]) -> Any:
     return ports[of.name] if of.default is MISSING else ports.get(of.name, of.default)
+
+
+def _require_readable(data_dir: Path, document: Any) -> None:
+    if not isinstance(document, dict):
+        return  # damaged, which is seen by what it lacks
+    form = int(document.get("format", 1))
+    if form > FORMAT and int(document.get("oldest_reader", form)) > FORMAT:
+        raise errors.HostError(
+            f"{data_dir} was written by a newer version (format {form})",
+            remedy="use the version of ondol that wrote it, or another data directory",
+        )
 
 
 def on_this_machine() -> Iterator[Instance]:
@@ -231,6 +246,7 @@ def identity(data_dir: Path) -> str:
 def save(instance: Instance) -> None:
     """Keep it in its data directory."""
     document = {
+        "format": FORMAT,
         "id": instance.id,
         "ports": asdict(instance.ports),
         "pod_cidr": instance.pod_cidr,

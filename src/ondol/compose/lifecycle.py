@@ -1,5 +1,7 @@
 """The life of the parts as values: which is due to start, to end, to be killed, and when the next one is.
 
+So is what becomes of their processes when newer code succeeds the supervisor (`Turn`).
+
 Nothing here has an effect; the supervisor forks, signals and listens by these answers. Times are seconds of a
 monotonic clock.
 """
@@ -7,18 +9,24 @@ monotonic clock.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ondol.base.backoff import Backoff
-from ondol.compose.part import Part
+from ondol.compose.part import Epoch, Identity, Part
 from ondol.compose.watchdog import Watch
 
 STOP_GRACE_S: Final = 10.0
 _RESTART: Final = Backoff(initial_s=0.1, maximum_s=10.0)
 _STEADY_AFTER_S: Final = 30.0
 _PROBE_POLL_S: Final = 0.02
+_HEIR_ATTEMPTS: Final = 3
+BASES: Final = 16
+"""How many lines of descent an engine can have before the first number comes again."""
+LINGER_S: Final = 900.0
+"""How long a process that was succeeded may go on with what it has begun."""
 
 
 class State(enum.StrEnum):
@@ -29,16 +37,54 @@ class State(enum.StrEnum):
     READY = "ready"
     BACKING_OFF = "backing-off"
     STOPPING = "stopping"
+    RENEWING = "renewing"
+    """Ends, to be started anew by newer code."""
     STOPPED = "stopped"
     FAILED = "failed"
 
 
+_ENDING: Final = (State.STOPPING, State.RENEWING)
 _ENDED: Final = (State.STOPPED, State.FAILED)
+
+
+class Turn(enum.Enum):
+    """What is to become of a process that former code has started."""
+
+    STAYS = enum.auto()
+    BESIDE = enum.auto()
+    """Its successor starts while it serves, and it leaves once that is ready."""
+    ANEW = enum.auto()
+    """It ends, and its successor starts."""
+
+
+@dataclass(slots=True)
+class Former:
+    """A process that serves until its successor does."""
+
+    pid: int
+    channel: socket.socket | None
+    started_at: float
+    epoch: Epoch
+    identity: Identity | None
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A process that was succeeded, and ends by itself once it has done what it had begun."""
+
+    name: str
+    pid: int
+    end_at: float
+    """When it is asked to end, and once `asked` when it is killed."""
+    asked: bool = False
 
 
 @dataclass(slots=True)
 class Running:
-    """What the supervisor keeps of a part; a `pid` of 0 says that it has no process."""
+    """What the supervisor keeps of a part; a `pid` of 0 says that it has no process.
+
+    It has a `former` one while a successor that starts beside it is not ready.
+    """
 
     part: Part
     state: State = State.WAITING
@@ -51,8 +97,12 @@ class Running:
     probe_at: float = 0.0
     error: str = ""
     watch: Watch | None = field(default=None, init=False)
-    pipe: int = -1
+    channel: socket.socket | None = None
     unread: bytes = field(default=b"", repr=False)
+    identity: Identity | None = None
+    epoch: Epoch = field(default_factory=Epoch)
+    turn: Turn = Turn.STAYS
+    former: Former | None = None
 
     def __post_init__(self) -> None:
         if self.part.silence_max_s is not None:
@@ -75,19 +125,90 @@ def all_ready(parts: Parts) -> bool:
 
 
 def all_ended(parts: Parts) -> bool:
+    """Whether no part runs or will; those that leave are asked after apart."""
     return all(running.state in _ENDED for running in parts.values())
 
 
 def due_to_start(parts: Parts, now: float) -> list[Running]:
-    """Those that were never started or have waited long enough, and whose needs are ready."""
+    """Those never started, that have waited long enough or are to be succeeded, and whose needs are ready."""
     return [
         running
         for running in parts.values()
         if (
-            running.state is State.WAITING or (running.state is State.BACKING_OFF and running.retry_at <= now)
+            running.state is State.WAITING
+            or (running.state is State.BACKING_OFF and running.retry_at <= now)
+            or _is_due_beside(running, parts)
         )
         and all(parts[name].state is State.READY for name in running.part.needs)
     ]
+
+
+def _is_due_beside(running: Running, parts: Parts) -> bool:
+    return (
+        running.turn is Turn.BESIDE
+        and running.state is State.READY
+        and all(_is_renewed(parts[name]) for name in running.part.needs)
+        and all(_is_renewed(server) for server in _servers(running, parts))
+    )
+
+
+def due_to_renew(parts: Parts) -> list[Running]:
+    """Those that have to end before they start anew: servers before those that speak to them.
+
+    So each is away for no longer than it takes itself, and never waits for another that starts.
+    """
+    return [
+        running
+        for running in parts.values()
+        if running.turn is Turn.ANEW
+        and running.pid
+        and running.state is not State.RENEWING
+        and all(_is_renewed(server) for server in _servers(running, parts))
+    ]
+
+
+def _servers(running: Running, parts: Parts) -> list[Running]:
+    """Those that end after it, for it speaks to them."""
+    return [each for each in parts.values() if running.part.name in each.part.outlives]
+
+
+def _is_renewed(running: Running) -> bool:
+    return running.turn is not Turn.ANEW and running.state is State.READY
+
+
+def turn(part: Part, former: Identity | None, present: Identity | None) -> Turn:
+    """What becomes of a process, by what it runs (`former`) and what would be started now."""
+    if present is None:
+        return Turn.BESIDE if part.overlaps else Turn.ANEW
+    if former == present:
+        return Turn.STAYS
+    is_kin = former is not None and former.kin and former.kin == present.kin
+    return Turn.BESIDE if is_kin else Turn.ANEW
+
+
+def next_epoch(epoch: Epoch, *, beside: bool) -> Epoch:
+    """An heir is the next of its line; a process that starts alone begins another line.
+
+    For what is left of a line that died may still be in the way.
+    """
+    return replace(epoch, number=epoch.number + 1) if beside else Epoch((epoch.base + 1) % BASES)
+
+
+def is_out_of_attempts(failures: int) -> bool:
+    """Whether successors have failed so often that their predecessor, which serves, goes on instead."""
+    return failures >= _HEIR_ATTEMPTS
+
+
+def is_settled(parts: Parts) -> bool:
+    """Whether every part serves, and no process is about to be succeeded."""
+    return all_ready(parts) and all(
+        running.turn is Turn.STAYS and running.former is None for running in parts.values()
+    )
+
+
+def due_to_leave(leaving: Sequence[Leaving], now: float, *, stopping: bool) -> list[Leaving]:
+    """Of those that were succeeded who is to be asked to end, or killed, now."""
+    return [each for each in leaving if each.end_at <= now or (stopping and not each.asked)]
 
 
 def due_to_end(parts: Parts) -> list[Running]:
@@ -137,4 +258,4 @@ def wait_s(parts: Parts, now: float, deadlines: Iterable[float]) -> float:
 
 
 def _stopping(parts: Parts) -> list[Running]:
-    return [running for running in parts.values() if running.state is State.STOPPING and running.pid]
+    return [running for running in parts.values() if running.state in _ENDING and running.pid]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
-from ondol.compose import hints
+from ondol.compose import hints, processes
 from ondol.compose.waiting import Deadline, sleep
 
 _ENDING_S: Final = 15.0
@@ -21,13 +21,14 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 
 
 @contextlib.contextmanager
-def hold(file: Path, *, ending_s: float = _ENDING_S) -> Iterator[None]:
+def hold(file: Path, *, ending_s: float = _ENDING_S, inherited: bool = False) -> Iterator[int]:
     """Hold the lock for this process and those it forks; `HostError` if another process has it.
 
     The kernel frees it when they are gone, however they end. Those of a holder that was killed are
-    ending: they are waited for.
+    ending: they are waited for. A process that was other code before its `exec` may have it already:
+    with `inherited` it goes on with that. The descriptor that holds it is in the block.
     """
-    fd = _opened(file)
+    fd = (_inherited(file) if inherited else None) or _opened(file)
     try:
         deadline = Deadline(ending_s)
         while not _taken(fd):
@@ -38,11 +39,25 @@ def hold(file: Path, *, ending_s: float = _ENDING_S) -> Iterator[None]:
                     remedy=f"{hints.command('status', file.parent)}; or another --data-dir",
                 )
             sleep(_POLL_S)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
+        if _named(fd) != os.getpid():  # else there would be an instant at which it names nobody
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield fd
     finally:
         os.close(fd)
+
+
+def _inherited(file: Path) -> int | None:
+    """This process's open descriptor of the file, if it came with one."""
+    with contextlib.suppress(OSError):
+        place = file.stat()
+        for descriptor in processes.descriptors():
+            with contextlib.suppress(OSError):
+                status = os.fstat(descriptor)
+                if (status.st_dev, status.st_ino) == (place.st_dev, place.st_ino):
+                    os.set_inheritable(descriptor, False)
+                    return descriptor
+    return None
 
 
 @contextlib.contextmanager

@@ -15,10 +15,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from ondol.base import errors, files, log
-from ondol.compose import doctor, folders, hints, lock, parts, processes, waiting
+from ondol.compose import (
+    doctor,
+    folders,
+    handover,
+    hints,
+    lock,
+    parts,
+    predecessor,
+    processes,
+    service_manager,
+    succession,
+    waiting,
+)
 from ondol.compose import instance as instances
+from ondol.compose.handover import Handover
 from ondol.compose.instance import Instance
-from ondol.compose.lifecycle import Running, State
+from ondol.compose.lifecycle import Leaving, Running, State
+from ondol.compose.parts import envoy
 from ondol.compose.parts.node import remove_pods
 from ondol.compose.settings import Settings
 from ondol.compose.supervisor import Supervisor
@@ -28,6 +42,9 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How the kernel writes spaces and the like in its table of mounts."""
 _LOG: Final = "supervisor.log"
 _DESCRIPTORS_MAX: Final = 1 << 20
+
+LEAVING: Final = "leaving"
+"""The state of a process that was succeeded, and ends once it has done what it had begun."""
 
 Progress = Callable[[Sequence[Running]], None]
 
@@ -68,21 +85,58 @@ class PlatformStatus:
         return asdict(self)
 
 
-def run(settings: Settings, *, progress: Progress = lambda _: None) -> int:
+def run(
+    settings: Settings,
+    *,
+    progress: Progress = lambda _: None,
+    flags: Mapping[str, str] | None = None,
+    left: int | None = None,
+) -> int:
     """Run the platform in this process until a signal; the signal's number is returned.
 
-    SIGINT also takes the pods down; SIGTERM leaves them running for the next start.
+    SIGINT also takes the pods down; SIGTERM leaves them running for the next start. At SIGUSR2 the code that
+    is installed then goes on in this process, called by the command line's `flags` again; it finds what its
+    predecessor had at the descriptor `left`.
     """
-    doctor.require(settings)
+    if left is None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until there is something to be succeeded
+        doctor.require(settings)
     instance = instances.load_or_create(settings)
-    with lock.hold(instance.lock_file):
-        instance = instances.with_free_inner_ports(instance)
+    with lock.hold(instance.lock_file, inherited=left is not None) as descriptor:
+        if left is None:
+            instance = instances.with_free_inner_ports(instance)
         strangers = _prepare_folders(instance)
         with _logging_to(instance.log_dir / _LOG, settings.log_level):
             if strangers:
                 folder = str(instance.data_dir)
                 log.get("supervisor").warning("data_directory_stays_open", folder=folder, holds=strangers[:3])
-            return _supervise(instance, settings, progress)
+            inherited = None if left is None else predecessor.taken_up(left, spared=(descriptor,))
+            successor = succession.Succession(
+                succession.command(settings.data_dir, flags or {}),
+                instance.run_dir,
+                locks=(descriptor,),
+                reloading=service_manager.reloading,
+                ready=service_manager.ready,
+            )
+            return _supervise(instance, settings, progress, successor, inherited)
+
+
+def check(settings: Settings, left: int | None = None) -> None:
+    """Say by `HostError` why a platform could not run on this code and these settings; starts nothing.
+
+    `left` is the descriptor of what a running platform would hand over.
+    """
+    from ondol import store  # noqa: PLC0415 - only a check looks into the data itself
+
+    if left is not None:
+        handover.read(left)
+    doctor.require(settings)
+    parts.load_all()
+    if (instance := instances.load(settings.data_dir)) is not None:
+        store.require_readable(instance.store_file)
+        for part in parts.of(instance, settings):
+            if part.check is not None:
+                part.check()
 
 
 @contextlib.contextmanager
@@ -109,17 +163,25 @@ def _allow_descriptors(most: int = _DESCRIPTORS_MAX) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _supervise(instance: Instance, settings: Settings, progress: Progress) -> int:
+def _supervise(
+    instance: Instance,
+    settings: Settings,
+    progress: Progress,
+    successor: succession.Succession,
+    inherited: Handover | None,
+) -> int:
     _allow_descriptors()
     parts.preload()
 
     def on_change(running: Sequence[Running]) -> None:
         try:
-            _write_status(instance, running)
+            _write_status(instance, running, supervisor.leaving)
         except OSError as error:  # `status` is the poorer for it; the platform runs on
             log.get("supervisor").warning("status_not_written", error=str(error))
+        announce(running)
         progress(running)
 
+    announce = _announcer()
     from ondol.compose import supervisor_metrics  # noqa: PLC0415 - `status` and the like never need it
 
     supervisor = Supervisor(
@@ -127,15 +189,34 @@ def _supervise(instance: Instance, settings: Settings, progress: Progress) -> in
         log_dir=instance.log_dir,
         on_change=on_change,
         exposition=supervisor_metrics.Exposition(instance.socket("supervisor-metrics")),
+        successor=successor,
+        inherited=inherited,
     )
     try:
         signum = supervisor.run()
     finally:
         instance.status_file.unlink(missing_ok=True)
+        envoy.forget(instance, settings)
     if signum == signal.SIGINT:
         with _uninterrupted():
             remove_pods(instance, settings)
     return signum
+
+
+def _announcer() -> Progress:
+    """Tells the service manager once when everything serves, and once when it ends."""
+    reached: set[State] = set()
+
+    def announce(running: Sequence[Running]) -> None:
+        states = {each.state for each in running}
+        if states == {State.READY} and State.READY not in reached:
+            reached.add(State.READY)
+            service_manager.ready()
+        elif State.STOPPED in states and State.STOPPED not in reached:
+            reached.add(State.STOPPED)
+            service_manager.stopping()
+
+    return announce
 
 
 @contextlib.contextmanager
@@ -148,7 +229,9 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
+def run_detached(
+    settings: Settings, *, flags: Mapping[str, str] | None = None, timeout_s: float = 60.0
+) -> Instance:
     """Start the platform in a process of its own and return once it is ready."""
     doctor.require(settings)
     instance = instances.load_or_create(settings)
@@ -161,7 +244,7 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _daemon(settings, instance, writer)
+        _daemon(settings, instance, writer, flags)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as answers:
         try:
@@ -172,7 +255,7 @@ def run_detached(settings: Settings, *, timeout_s: float = 60.0) -> Instance:
     return instances.load(settings.data_dir) or instance  # its inner ports may have moved
 
 
-def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
+def _daemon(settings: Settings, instance: Instance, writer: int, flags: Mapping[str, str] | None) -> None:
     """Become the detached supervisor; tells the waiting command how the start went."""
     code = 1
     try:
@@ -190,7 +273,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int) -> None:
                 with contextlib.suppress(OSError):
                     os.write(writer, b"READY\n")
 
-        run(settings, progress=progress)
+        run(settings, progress=progress, flags=flags)
         code = 0
     except errors.HostError as error:
         _say(writer, {"message": str(error), "remedy": error.remedy})
@@ -239,6 +322,39 @@ def _await_ready(fd: int, instance: Instance, timeout_s: float) -> None:
     if word == "FAILED":
         document = json.loads(text)
         raise errors.HostError(document["message"], remedy=document["remedy"])
+
+
+def restart(settings: Settings, *, timeout_s: float = 300.0) -> str:
+    """Have the running platform go on as the code that is installed now; its version is returned.
+
+    `HostError` says why it went on as it was, or that not everything serves.
+    """
+    instance = require_running(settings.data_dir)
+    folder = instance.run_dir
+    with lock.turn(folder / "restart.turn"):
+        pid = supervisor_pid(instance)
+        if not pid or not status(settings.data_dir).ready:
+            raise errors.HostError(
+                "the platform is not ready", remedy=hints.command("status", instance.data_dir)
+            )
+        succession.forget_outcome(folder)
+        os.kill(pid, signal.SIGUSR2)
+        waiting.until(
+            lambda: succession.outcome(folder) is not None or supervisor_pid(instance) is None,
+            timeout_s=timeout_s,
+        )
+        outcome = succession.outcome(folder)
+    if outcome is None:
+        raise errors.HostError(
+            f"the platform was not ready again after {timeout_s:.0f} s",
+            remedy=hints.command("status", instance.data_dir),
+        )
+    verdict, words = outcome
+    if verdict != succession.DONE:
+        raise errors.HostError(
+            f"the platform goes on as it was: {words}", remedy=f"see {instance.log_dir / _LOG}"
+        )
+    return words
 
 
 def supervisor_pid(instance: Instance) -> int | None:
@@ -327,7 +443,7 @@ def status(data_dir: Path) -> PlatformStatus:
     everything = (own, *parts)
     return PlatformStatus(
         running=True,
-        ready=bool(parts) and all(part.state == State.READY for part in parts),
+        ready=bool(parts) and all(part.state in (State.READY, LEAVING) for part in parts),
         data_dir=str(data_dir),
         api=instance.api_url,
         ingress=next((part.address for part in parts if part.name == "envoy"), ""),
@@ -361,7 +477,7 @@ def _prepare_folders(instance: Instance) -> list[str]:
     return strangers
 
 
-def _write_status(instance: Instance, running: Sequence[Running]) -> None:
+def _write_status(instance: Instance, running: Sequence[Running], leaving: Sequence[Leaving]) -> None:
     document = [
         {
             "name": r.part.name,
@@ -372,6 +488,17 @@ def _write_status(instance: Instance, running: Sequence[Running]) -> None:
             "error": r.error,
         }
         for r in running
+    ]
+    document += [
+        {
+            "name": f"{each.name} (former)",
+            "state": LEAVING,
+            "pid": each.pid,
+            "restarts": 0,
+            "address": "",
+            "error": "",
+        }
+        for each in leaving
     ]
     files.replace(instance.status_file, json.dumps(document).encode(), mode=0o644, durable=False)
 

@@ -11,6 +11,19 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
+def descriptors() -> list[int]:
+    """What this process has open, of which some may be closed by now."""
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+
+
+def children() -> list[int]:
+    """The processes whose parent is this one, or rather its first thread."""
+    with contextlib.suppress(OSError):
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+        return [int(word) for word in listed.split()]
+    return []
+
+
 def memory_bytes(pid: int) -> int:
     """Proportional set size of a process, or its resident size where that may not be read."""
     with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ from ondol.api import objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors, log, metrics, trees
 from ondol.base.clock import Clock
+from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Family
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
@@ -74,6 +75,7 @@ async def run(
     images: ImageSource | None = None,
     page: metrics.Page | None = None,
     provisioner: Client | None = None,
+    listeners: Listeners = NONE,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be this machine's node until cancelled; `started` once the node is registered and pods are driven."""
@@ -93,7 +95,7 @@ async def run(
     shown = page or metrics.Page()
     activity = Activity()
     engines = replace(engines, runtime=CountedRuntime(runtime, activity, clock))
-    agent = Agent(engines, manager, activity)
+    agent = Agent(engines, manager, activity, listeners)
     shown.add(manager.metrics)
     shown.add(agent.families)
     async with anyio.create_task_group() as tasks:
@@ -235,11 +237,19 @@ def _host(engines: Engines, manager: sdk.Manager, activity: Activity, policies: 
     )
 
 
+def _forwarder(config: NodeConfig, clock: Clock, counts: Counts) -> Forwarder:
+    upstreams = Upstreams(resolvers.servers(config), config.stub_domains)
+    return Forwarder(upstreams, Network(), clock, random.SystemRandom(), counts)  # ids that nobody foresees
+
+
 class Agent:
     """The running parts; made by `run`."""
 
-    def __init__(self, engines: Engines, manager: sdk.Manager, activity: Activity) -> None:
+    def __init__(
+        self, engines: Engines, manager: sdk.Manager, activity: Activity, listeners: Listeners
+    ) -> None:
         self._engines = engines
+        self._listeners = listeners
         self._page = metrics.Page(manager.metrics, self._activities)
         self._manager = manager
         pods = manager.informer(resources.POD, field_selector=f"spec.nodeName={engines.config.name}")
@@ -250,13 +260,14 @@ class Agent:
         self._workers = PodWorkers(self._host, pods)
         self._services = ServiceRules(self._host, pods, self._slices)
         self._stats = stats.Stats(engines.config.name, manager.clock, self._groups)
+        self._questions = Counts()
+        self._forwarder = _forwarder(engines.config, manager.clock, self._questions)
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         config = self._host.config
         sources = self._host.sources
-        dns = self._name_server(
-            CacheView(sources.services, self._slices, sources.namespaces, str(config.gateway))
-        )
+        view = CacheView(sources.services, self._slices, sources.namespaces, str(config.gateway))
+        dns = DnsServer(config.cluster_domain, view, self._forwarder, self._host.clock, self._questions)
         runtime = self._host.runtime
         node = registration.Registration(
             config,
@@ -268,11 +279,12 @@ class Agent:
         application = web.application(self, self._host.clock, config.api_token)
         async with anyio.create_task_group() as tasks:
             await tasks.start(web.serve, application, config.api_socket)
-            await tasks.start(dns.serve, str(config.gateway), config.dns_port)
             await node.register()
             self._listen()
             await tasks.start(functools.partial(_run_manager, self._manager))
             sources.start(tasks)
+            # Not before its zone is complete: who asks meanwhile waits, and is not told that a name is none.
+            await tasks.start(dns.serve, str(config.gateway), config.dns_port, self._listeners)
             # Before any pod looks for its image: one that comes after that look must be heard of.
             images = config.data_dir / "images"
             await tasks.start(watch.follow, images, self._host.clock, self._images_changed)
@@ -288,14 +300,6 @@ class Agent:
             tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)
             _log.info("node_started", node=config.name, runtime=runtime.name)
             task_status.started()
-
-    def _name_server(self, view: CacheView) -> DnsServer:
-        config, clock, counts = self._host.config, self._host.clock, Counts()
-        upstreams = Upstreams(resolvers.servers(config), config.stub_domains)
-        rng = random.SystemRandom()  # ids that nobody foresees
-        forwarder = Forwarder(upstreams, Network(), clock, rng, counts)
-        self._page.add(lambda: families(counts, forwarder.cache.__len__))
-        return DnsServer(config.cluster_domain, view, forwarder, clock, counts)
 
     def _listen(self) -> None:
         self._host.sources.services.add_handler(lambda _old, _new: self._services.changed())
@@ -401,7 +405,8 @@ class Agent:
         yield from usage.families(self.summary())
 
     def _activities(self) -> Iterator[Family]:
-        return kubelet.families(self._host.config.name, self._host.activity, self._records())
+        yield from kubelet.families(self._host.config.name, self._host.activity, self._records())
+        yield from families(self._questions, self._forwarder.cache.__len__)
 
     def _records(self) -> list[tuple[Object, Record]]:
         return [(worker.pod, worker.record) for worker in self._workers]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from ondol.api.objects import Object
+from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Collector
 from ondol.sdk import Manager
 from ondol.serverless.activator.activator import Activator
@@ -40,20 +42,33 @@ def add_to(manager: Manager, config: RouteConfig) -> None:
     manager.add(RouteReconciler(manager, config).controller())
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the activator counts, and how it ends once another one is there (`Activator.retire`)."""
+
+    metrics: Collector
+    retire: Callable[[], Awaitable[None]]
+
+
 def add_gateway_to(
-    manager: Manager, proxy: ProxyMetrics, config: GatewayConfig, rng: random.Random
-) -> Collector:
-    """Add the activator and the autoscaler, which share a process; what the activator counts."""
+    manager: Manager,
+    proxy: ProxyMetrics,
+    config: GatewayConfig,
+    rng: random.Random,
+    listeners: Listeners = NONE,
+) -> Gateway:
+    """Add the activator and the autoscaler, which share a process; `listeners` keep its ports for another."""
     pokes: list[PodAutoscalerReconciler] = []
     activator = Activator(
         config.address,
         on_demand=lambda revision: pokes[0].poke(revision),  # noqa: PLW0108 - filled below
         clock=manager.clock,
         rng=rng,
+        listeners=listeners,
     )
     reconciler = PodAutoscalerReconciler(manager, activator, proxy, defaults=config.scaling)
     pokes.append(reconciler)
     manager.add(reconciler.controller())
     manager.add_runnable(activator.run, "activator")
     manager.add_runnable(reconciler.sample, "samples")
-    return activator.metrics
+    return Gateway(activator.metrics, activator.retire)

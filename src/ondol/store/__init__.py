@@ -9,6 +9,7 @@ from ondol.store import repair
 from ondol.store.commits import CommitMetrics
 from ondol.store.log import Store, open_file, open_memory
 from ondol.store.records import Event, Page, Record, Retention
+from ondol.store.sqlite import require_readable
 
 __all__ = [
     "CommitMetrics",
@@ -20,4 +21,5 @@ __all__ = [
     "open_file",
     "open_memory",
     "repair",
+    "require_readable",
 ]

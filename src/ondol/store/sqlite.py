@@ -177,6 +177,12 @@ class Database:
             self._lock = None
 
 
+def require_readable(path: Path) -> None:
+    """`HostError` if a newer version has written the file and this must not open it; it may be in use."""
+    if (stamp := database.stamp_of(path)) is not None:
+        database.require_readable(str(path), stamp, _SCHEMA)
+
+
 def _subject(path: Path | None) -> str:
     return f"the API's data at {path}"
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import pkgutil
 from typing import Final
 
+import ondol
+from ondol.base import errors
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
 from ondol.compose.parts import api, control, envoy, gateway, node, observe
@@ -37,6 +40,20 @@ def preload() -> None:
     """Import what the parts share."""
     for module in _SHARED:
         importlib.import_module(module)
+
+
+def load_all() -> None:
+    """Import every module of the installed code; `HostError` names the first that cannot be."""
+    for module in pkgutil.walk_packages(ondol.__path__, "ondol."):
+        if module.name.endswith("__main__"):
+            continue
+        try:
+            importlib.import_module(module.name)
+        except Exception as error:
+            raise errors.HostError(
+                f"{module.name} cannot be loaded: {type(error).__name__}: {error}",
+                remedy="install ondol anew: pip install --force-reinstall ondol",
+            ) from error
 
 
 def of(instance: Instance, settings: Settings) -> list[Part]:

@@ -85,6 +85,7 @@ async def main(context: Context) -> None:
         proxies=_proxies(settings, pki),
         is_elsewhere=app.core.remotes.is_for,
         unauthenticated_max=limits.unauthenticated,
+        listeners=context.notify.listeners,
     )
 
     def started(_addresses: object) -> None:

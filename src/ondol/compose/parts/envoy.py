@@ -1,4 +1,8 @@
-"""The part `envoy`: the proxy, an engine that takes the place of its process, and the mesh's settings."""
+"""The part `envoy`: the proxy, an engine that takes the place of its process, and the mesh's settings.
+
+It goes on serving when the platform's code changes. If the proxy itself has, its successor takes over the
+listening sockets while both run (Envoy's hot restart), and it ends when its connections had time to.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 from ondol.base import host_ports
-from ondol.compose import addresses
+from ondol.compose import addresses, lifecycle
 from ondol.compose.instance import Instance
-from ondol.compose.part import Notify, Part
+from ondol.compose.part import Epoch, Identity, Notify, Part
 from ondol.compose.parts import process
 from ondol.compose.settings import Settings
 
@@ -24,6 +28,8 @@ def part(instance: Instance, settings: Settings) -> Part:
         partial(run, instance, settings),
         needs=("control",),
         probe=_probe(mesh_config(instance, settings)),
+        identity=partial(identity, instance, settings),
+        check=partial(_check, instance, settings),
         silence_max_s=process.SILENCE_MAX_S,
         address=addresses.ingress_url(settings.ingress_address, instance.ports.ingress),
         idle_memory_mib=72,
@@ -34,16 +40,45 @@ def run(instance: Instance, settings: Settings, notify: Notify) -> None:
     """Become Envoy; the supervisor asks its admin page how it is."""
     from ondol.mesh import process as engine
 
-    _ = notify
-    command: list[str] = engine.command(mesh_config(instance, settings))
+    config = mesh_config(instance, settings)
+    command: list[str] = engine.command(config, generation(instance, notify.epoch))
     os.execve(command[0], command, engine.ENVIRONMENT)  # noqa: S606 - a fixed command line, no shell
 
 
-def _probe(config: Any) -> Callable[[], bool]:
-    def is_ready() -> bool:
+def generation(instance: Instance, epoch: Epoch) -> Any:
+    """How this Envoy finds its predecessor and no other's: by numbers of this instance alone."""
+    from ondol.mesh import process as engine
+
+    return engine.Generation(int(instance.id, 16) * lifecycle.BASES + epoch.base, epoch.number)
+
+
+def forget(instance: Instance, settings: Settings) -> None:
+    """Remove what the instance's Envoys, all of which have ended, have shared."""
+    from ondol.mesh import process as engine
+
+    first = generation(instance, Epoch()).base_id
+    engine.forget(mesh_config(instance, settings), range(first, first + lifecycle.BASES))
+
+
+def identity(instance: Instance, settings: Settings) -> Identity:
+    """What an Envoy started now would be."""
+    from ondol.mesh import process as engine
+
+    content, kin = engine.identity(mesh_config(instance, settings))
+    return Identity(content, kin)
+
+
+def _check(instance: Instance, settings: Settings) -> None:
+    from ondol.mesh import process as engine
+
+    engine.validate(mesh_config(instance, settings))
+
+
+def _probe(config: Any) -> Callable[[int], bool]:
+    def is_ready(pid: int) -> bool:
         from ondol.mesh import process as engine
 
-        return engine.ready(config, timeout_s=_PROBE_TIMEOUT_S)
+        return engine.ready(config, timeout_s=_PROBE_TIMEOUT_S, pid=pid)
 
     return is_ready
 

@@ -1,4 +1,7 @@
-"""The part `gateway`: the activator that holds requests for services at zero, and the autoscaler."""
+"""The part `gateway`: the activator that holds requests for services at zero, and the autoscaler.
+
+Its listening sockets are kept by the supervisor. One that is succeeded answers what it has taken, and ends.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ def part(instance: Instance, settings: Settings) -> Part:
         "gateway",
         process.runner(main, instance, settings),
         silence_max_s=process.SILENCE_MAX_S,
+        overlaps=True,
         address=instance.bridge_address,
         idle_memory_mib=26,
     )
@@ -34,9 +38,18 @@ async def main(context: Context) -> None:
         scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
     )
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))
-    activator = wiring.add_gateway_to(manager, proxy, config, process.jitter())
+    gateway = wiring.add_gateway_to(manager, proxy, config, process.jitter(), context.notify.listeners)
+
+    async def retire() -> None:
+        await context.succeeded.wait()
+        await gateway.retire()
+        manager.stop()
+
+    manager.add_runnable(retire, "retirement")
     try:
-        async with exposition.exposed(instance, "gateway", manager.metrics, requests.collect, activator):
+        async with exposition.exposed(
+            instance, "gateway", manager.metrics, requests.collect, gateway.metrics
+        ):
             await process.serve(manager.run, context.notify)
     finally:
         await proxy.aclose()

@@ -49,6 +49,7 @@ async def main(context: Context) -> None:
                 images=images,
                 page=page,
                 provisioner=provisioner,
+                listeners=context.notify.listeners,
             )
             await process.serve(run, context.notify)
     except* OSError as group:

@@ -6,7 +6,7 @@ import gc
 import random
 import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -33,12 +33,16 @@ _API_POLL_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a part's coroutine has: whose part it is, and its ways to the time and to the supervisor."""
+    """What a part's coroutine has: whose part it is, and its ways to the time and to the supervisor.
+
+    `succeeded` is set once another process does its work: it is to end when it has answered all it has taken.
+    """
 
     instance: Instance
     settings: Settings
     clock: Clock
     notify: Notify
+    succeeded: anyio.Event = field(default_factory=anyio.Event)
 
 
 Main = Callable[[Context], Coroutine[Any, Any, None]]
@@ -61,7 +65,7 @@ def _run(main: Main, instance: Instance, settings: Settings, fast_loop: bool, no
 
 
 async def _until_signal(main: Main, context: Context) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
         async with anyio.create_task_group() as group:
 
             async def run_main() -> None:
@@ -70,7 +74,10 @@ async def _until_signal(main: Main, context: Context) -> None:
 
             group.start_soon(_beat, context)
             group.start_soon(run_main)
-            async for _ in signals:
+            async for signum in signals:
+                if signum == signal.SIGUSR1:
+                    context.succeeded.set()
+                    continue
                 group.cancel_scope.cancel()
                 return
 

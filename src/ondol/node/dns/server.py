@@ -16,6 +16,7 @@ from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
+from ondol.base.listeners import NONE, Listeners
 from ondol.node.dns import codec, records
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.forwarding import Forwarder, exactly
@@ -27,6 +28,7 @@ _CONNECTIONS_MAX: Final = 256
 _PIPELINE_MAX: Final = 32
 """Questions of one connection that wait at once."""
 _CHAIN_MAX: Final = 8
+_BACKLOG: Final = 1024
 
 _log = log.get("node.dns")
 
@@ -76,13 +78,18 @@ class DnsServer:
         self._sending = anyio.Lock()  # the socket takes one datagram at a time
 
     async def serve(
-        self, address: str, port: int, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+        self,
+        address: str,
+        port: int,
+        listeners: Listeners = NONE,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Answer until cancelled."""
-        udp = await anyio.create_udp_socket(
-            family=socket.AF_INET, local_host=address, local_port=port, reuse_port=False
+        """Answer until cancelled; questions wait at the sockets that `listeners` keep for the next server."""
+        udp = await anyio.abc.UDPSocket.from_socket(_bound(listeners, socket.SOCK_DGRAM, address, port))
+        listener = await anyio.abc.SocketListener.from_socket(
+            _bound(listeners, socket.SOCK_STREAM, address, port)
         )
-        listener = await anyio.create_tcp_listener(local_host=address, local_port=port)
         self._counts.server = f"dns://{address}:{port}"
         async with udp, listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, self._connection)
@@ -185,3 +192,23 @@ class DnsServer:
                 return listed
             name = answer.follow
         return listed
+
+
+def _bound(listeners: Listeners, kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+    """The server's socket of this kind: a former server's, or a new one that is kept."""
+    name = f"{kind.name}:{address}:{port}"
+    if (inherited := listeners.inherit(name)) is not None:
+        return inherited
+    opened = socket.socket(socket.AF_INET, kind)
+    try:
+        opened.setblocking(False)
+        if kind is socket.SOCK_STREAM:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((address, port))
+        if kind is socket.SOCK_STREAM:
+            opened.listen(_BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    listeners.keep(name, opened)
+    return opened

@@ -14,6 +14,7 @@ import anyio.abc
 from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
+from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Family
 from ondol.serverless.activator import head as heads
 from ondol.serverless.activator import limits as words
@@ -24,7 +25,7 @@ from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler,
 
 if TYPE_CHECKING:
     from ondol.serverless.activator.http2 import Wire
-    from ondol.serverless.activator.streams import Pods
+    from ondol.serverless.activator.streams import Front, Pods
 
 Connection = TypeVar("Connection")
 
@@ -35,6 +36,8 @@ _CONNECT_ATTEMPTS: Final = 5
 _CONNECT_PAUSE_S: Final = 0.05
 """After the first attempt; after each further one as much more."""
 _BACKLOG: Final = 1024
+_ACCEPT_AGAIN_S: Final = 0.1
+_RETIRE_POLL_S: Final = 0.1
 _IP_FREEBIND: Final = 15  # the bridge may appear after the listener
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
@@ -47,9 +50,18 @@ class Activator:
     """Listens for revisions without pods; `on_demand` is called whenever a request must wait."""
 
     def __init__(
-        self, address: str, *, on_demand: Callable[[Key], None], clock: Clock, rng: random.Random
+        self,
+        address: str,
+        *,
+        on_demand: Callable[[Key], None],
+        clock: Clock,
+        rng: random.Random,
+        listeners: Listeners = NONE,
     ) -> None:
         self.address = address
+        self._listeners = listeners
+        self.is_retired = False
+        """Whether another activator accepts what comes now."""
         self._on_demand = on_demand
         self._clock = clock
         self._rng = rng
@@ -71,20 +83,43 @@ class Activator:
             return listening.port
         if self._group is None:
             raise RuntimeError("the activator is not running")
-        opened = self._bind(port)
+        opened = self._listeners.inherit(str(revision)) or self._bind(revision, port)
         listening = _Listening(
-            port=opened.getsockname()[1],
+            opened=opened,
             throttler=Throttler(concurrency=concurrency, rng=self._rng),
             limits=limits,
         )
         self._revisions[revision] = listening
-        self._group.start_soon(self._serve, revision, listening, opened)
+        self._group.start_soon(self._serve, revision, listening)
         return listening.port
 
     def close(self, revision: Key) -> None:
         """Close the revision's port; whoever still waits is answered 503."""
         if (listening := self._revisions.pop(revision, None)) is not None:
             listening.scope.cancel()
+            with suppress(OSError):
+                listening.opened.shutdown(socket.SHUT_RDWR)  # for whoever else has it, too
+            self._listeners.drop(str(revision))
+
+    def drop_unclaimed(self, revisions: Iterable[Key]) -> None:
+        """Close ports that a former activator has left for revisions that are not among these."""
+        names = {str(revision) for revision in revisions}
+        for name in self._listeners.unclaimed():
+            if name not in names:
+                self._listeners.drop(name)
+
+    async def retire(self) -> None:
+        """Accept no more: another activator has the same ports. Returns when what was accepted is answered.
+
+        Connections that carry many requests are told to take the next one elsewhere.
+        """
+        self.is_retired = True
+        for listening in self._revisions.values():
+            listening.accepting.cancel()
+            for front in listening.fronts:
+                front.go_away()
+        while any(listening.open for listening in self._revisions.values()):
+            await self._clock.sleep(_RETIRE_POLL_S)
 
     def set_endpoints(self, revision: Key, endpoints: Iterable[Endpoint]) -> None:
         """Tell which pods of the revision are ready."""
@@ -102,7 +137,7 @@ class Activator:
         listening = self._revisions.get(revision)
         return listening.throttler.demand if listening is not None else 0
 
-    def _bind(self, port: int) -> socket.socket:
+    def _bind(self, revision: Key, port: int) -> socket.socket:
         opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,14 +147,39 @@ class Activator:
         except OSError:
             opened.bind((self.address, 0))
         opened.listen(_BACKLOG)
+        self._listeners.keep(str(revision), opened)
         return opened
 
-    async def _serve(self, revision: Key, listening: _Listening, opened: socket.socket) -> None:
-        with listening.scope:
-            listener = await anyio.abc.SocketListener.from_socket(opened)
-            async with listener, anyio.create_task_group() as connections:
+    async def _serve(self, revision: Key, listening: _Listening) -> None:
+        with listening.scope, listening.opened:
+            async with anyio.create_task_group() as connections:
                 listening.connections = connections
-                await listener.serve(lambda stream: self._handle(revision, listening, stream), connections)
+                with listening.accepting:
+                    await self._accept(revision, listening, connections)
+                listening.opened.close()
+
+    async def _accept(self, revision: Key, listening: _Listening, connections: anyio.abc.TaskGroup) -> None:
+        """Take in connections until cancelled, which loses none: it waits only while it has none in hand."""
+        opened = listening.opened
+        while True:
+            await anyio.wait_readable(opened)
+            try:
+                accepted, _ = opened.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                continue
+            except OSError as error:  # nothing more can be opened, for now; or the port was closed
+                self._log.warning("cannot_accept", revision=str(revision), error=str(error))
+                await self._clock.sleep(_ACCEPT_AGAIN_S)
+                continue
+            accepted.setblocking(False)
+            listening.open += 1
+            connections.start_soon(self._take, revision, listening, accepted)
+
+    async def _take(self, revision: Key, listening: _Listening, accepted: socket.socket) -> None:
+        try:
+            await self._handle(revision, listening, await anyio.abc.SocketStream.from_socket(accepted))
+        finally:
+            listening.open -= 1
 
     async def _handle(self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream) -> None:
         async with client:
@@ -178,7 +238,14 @@ class Activator:
         if listening.pods is None:
             listening.pods = streams.Pods(listening.connections, self._clock)
         places = _Places(self, revision, listening, listening.pods, self._clock)
-        await streams.Front(client, places, self._clock).run(received)
+        front = streams.Front(client, places, self._clock)
+        listening.fronts.add(front)
+        if self.is_retired:
+            front.go_away()
+        try:
+            await front.run(received)
+        finally:
+            listening.fronts.discard(front)
 
     # Placing
 
@@ -230,11 +297,16 @@ class Activator:
 class _Listening:
     """One revision's open port."""
 
-    def __init__(self, *, port: int, throttler: Throttler, limits: Limits) -> None:
-        self.port = port
+    def __init__(self, *, opened: socket.socket, throttler: Throttler, limits: Limits) -> None:
+        self.opened = opened
+        self.port: int = opened.getsockname()[1]
         self.throttler = throttler
         self.limits = limits
         self.scope = anyio.CancelScope()
+        self.accepting = anyio.CancelScope()
+        self.open = 0
+        """Connections that were accepted and are not over."""
+        self.fronts: set[Front] = set()
         self.connections: anyio.abc.TaskGroup | None = None
         self.pods: Pods | None = None
         self.counts = Counts()

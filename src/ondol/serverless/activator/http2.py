@@ -118,6 +118,7 @@ class Wire:
         self._flushed = Signal()
         self._window = Signal()
         self._queued_bytes = 0
+        self._goaway = b""
         self._over = False
         self._reading: anyio.CancelScope | None = None
         self.closed = False
@@ -156,12 +157,26 @@ class Wire:
             while True:
                 await self._dirty.wait()
                 self._dirty.clear()
-                while data := self._h2.data_to_send():
+                while data := self._h2.data_to_send() + self._take_goaway():
                     self._queued_bytes = 0
                     await self._socket.send(data)
                 self._flushed.set()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             reading.cancel()
+
+    def go_away(self) -> None:
+        """Say that no further stream is wanted; none is refused (RFC 9113, 6.8).
+
+        Not by h2, for which the connection would be over.
+        """
+        size, no_error = 8, 0
+        self._goaway = size.to_bytes(3, "big") + bytes([_GOAWAY, 0]) + bytes(4)
+        self._goaway += _NO_LIMIT.to_bytes(4, "big") + no_error.to_bytes(4, "big")
+        self._poke()
+
+    def _take_goaway(self) -> bytes:
+        frame, self._goaway = self._goaway, b""
+        return frame
 
     def _poke(self) -> None:
         self._dirty.set()

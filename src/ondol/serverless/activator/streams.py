@@ -101,6 +101,10 @@ class Front:
             await self._wire.run(received)
             self._group.cancel_scope.cancel()
 
+    def go_away(self) -> None:
+        """Have the proxy begin further streams elsewhere; those that come here all the same are served."""
+        self._wire.go_away()
+
     def _opened(self, stream: int, inbox: Inbox) -> None:
         if self._group is not None:
             scope = self._scopes[stream] = anyio.CancelScope()

@@ -85,6 +85,7 @@ class PodAutoscalerReconciler:
 
     async def sample(self) -> None:
         """Read the proxy's counters while any revision runs; revisions at zero cost nothing."""
+        self._activator.drop_unclaimed(objects.key(each) for each in self._scalers.lister.list())
         while True:
             await self._manager.clock.sleep(_SAMPLE_S)
             busy = [k for k in self._memories if self._ready(k) or self._activator.demand(k)]
@@ -112,6 +113,8 @@ class PodAutoscalerReconciler:
 
     async def reconcile(self, key: Key) -> Result | None:
         autoscaler = self._scalers.lister.get(key)
+        if self._activator.is_retired and not self._activator.demand(key):
+            return None
         if autoscaler is None or objects.is_deleting(autoscaler):
             self._activator.close(key)
             self._memories.pop(key, None)
@@ -133,12 +136,20 @@ class PodAutoscalerReconciler:
         )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
         plan = scaler.plan(facts)
+        if self._activator.is_retired:
+            await self._wake(key, deployment, facts, plan)
+            return _requeue(plan, facts)
         memory.idle_since_s = (memory.idle_since_s or self._manager.clock.monotonic()) if plan.idle else None
         await self._point_endpoints(key, autoscaler, plan.mode, ready, port)
         if plan.replicas != facts.replicas:
             await self._scale(key, deployment, facts, plan)
         await self._write(autoscaler, facts, plan, initialized=initialized)
         return _requeue(plan, facts)
+
+    async def _wake(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
+        """Of a retired activator: pods for what it still holds. All else is its successor's to decide."""
+        if facts.demand and plan.replicas > facts.replicas:
+            await self._scale(key, deployment, facts, plan)
 
     def _ready(self, key: Key) -> list[Endpoint]:
         """The pods of the revision that may get requests."""
