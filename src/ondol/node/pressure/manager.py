@@ -39,10 +39,12 @@ class Pressure:
         if not self._thresholds:
             return
         try:
-            readings = await self._host.machine.readings()
+            await self._look()
         except (OSError, ValueError) as error:
             _log.warning("machine_not_read", error=str(error))
-            return
+
+    async def _look(self) -> None:
+        readings = await self._host.machine.readings()
         met = eviction_thresholds.met(self._thresholds, readings)
         self._seen = lasting.seen(self._seen, met, self._host.clock.monotonic())
         if met:
