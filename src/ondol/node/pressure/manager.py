@@ -91,6 +91,7 @@ class Pressure:
             message = ranking.message(candidate, threshold, readings)
             _log.warning("pod_evicted", pod=str(objects.key(candidate.pod)), resource=resource)
             workers[objects.uid(candidate.pod)].fail(decide.EVICTED, message)
+            self._host.activity.evictions[(threshold.signal,)] += 1
 
     async def _candidate(self, worker: PodWorker, resource: str) -> Candidate:
         try:
