@@ -66,9 +66,8 @@ def test_who_issued_a_certificate_is_told_by_its_key(issued: pki.Pki, other: pki
     """An authority below a proxies' one, which may call itself as the users' does, makes no users either."""
     file = other.directory / "clients" / "admin.crt"
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    connection = SimpleNamespace(
-        getpeercert=lambda binary_form: certificate.public_bytes(serialization.Encoding.DER)
-    )
+    encoded = certificate.public_bytes(serialization.Encoding.DER)
+    connection = SimpleNamespace(getpeercert=lambda **_: encoded)
     shown = {
         "subject": ((("commonName", "root"),), (("organizationName", "system:masters"),)),
         "issuer": ((("commonName", "ondol-ca"),),),

@@ -388,7 +388,7 @@ def tls_ingress(*hosts: str, name: str = "web", named: str = "x", created: int =
 def test_certificates_are_shown_by_name() -> None:
     """Chains for each certificate, in a listener of its own; keys are apart.
 
-    A name stands in one although its certificate is also that of all others: another's wildcard would have it.
+    A name has one although its certificate is that of all others, too: another's wildcard would have it.
     """
     around = replace(
         AROUND,
