@@ -116,7 +116,6 @@ _CONTAINER: Final = (
 UNSUPPORTED: Final = (
     Rule("hostUsers", "user namespaces are not made, and the node refuses pods that want one", (True,)),
     Rule("hostnameOverride", "the host name is the pod's name or spec.hostname"),
-    Rule("schedulingGroup", "pods are scheduled one by one, and wait for no group"),
     Rule("os.name", "containers are Linux containers", ("linux",)),
     Rule("overhead", "no overhead is added"),
     Rule("resourceClaims", "there are no dynamic resources"),
@@ -127,6 +126,7 @@ UNSUPPORTED: Final = (
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
+    Rule("schedulingGroup", "pods are scheduled one by one, and wait for no group"),
     *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
