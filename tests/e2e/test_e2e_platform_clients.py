@@ -42,7 +42,7 @@ def test_kubernetes_own_client(platform: Platform, speaker: Kubectl) -> None:
         session.run_forever(timeout=20)
         assert (session.read_stdout(), session.read_stderr(), session.returncode) == ("out\n", "err\n", 3)
         talk = stream.stream(
-            core.connect_get_namespaced_pod_exec, *place, command=["head", "-n1"], stderr=True, stdin=True,
+            core.connect_get_namespaced_pod_exec, *place, command=["sh", "-c", "read x; echo $x"], stderr=True, stdin=True,
             stdout=True, tty=False, _preload_content=False,
         )  # fmt: skip
         talk.write_stdin("hello\n")
