@@ -150,30 +150,33 @@ METHODS = (
     "BREW",
 )
 ODD = (
-    "", "0", "-1", "1", "9" * 40, "1e999", "NaN", "true", "false", "null", "a=b", "a in (b", "!a,", "a!=b,c notin (d)",
-    "metadata.name=x", "status.phase!=,=", "spec.nope=1", "e30", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTF9", "%00",
-    "%ff%fe", "%", "%zz", "%ed%a0%80", "..", "a/b", "Exact", "NotOlderThan", "All", "Strict", "Foreground",
-    "\u00e9", "\U0001f600", "a" * 5000, "[]", "{}", "' or 1=1", "${x}", "=", "==", ",", "(", "in", "2147483648",
-    "-9223372036854775809", "9223372036854775808", "1.5", " 1", "+1", "\u0661",
+    "", "0", "-1", "1", "9" * 40, "1e999", "NaN", "true", "false", "null", "a=b", "a in (b", "!a,",
+    "a!=b,c notin (d)", "metadata.name=x", "status.phase!=,=", "spec.nope=1", "e30",
+    "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTF9", "%00", "%ff%fe", "%", "%zz", "%ed%a0%80", "..", "a/b",
+    "Exact", "NotOlderThan", "All", "Strict", "Foreground", "\u00e9", "\U0001f600", "a" * 5000, "[]", "{}",
+    "' or 1=1", "${x}", "=", "==", ",", "(", "in", "2147483648", "-9223372036854775809",
+    "9223372036854775808", "1.5", " 1", "+1", "\u0661",
 )  # fmt: skip
 PARAMETERS = (
-    "watch", "limit", "continue", "resourceVersion", "resourceVersionMatch", "labelSelector", "fieldSelector",
-    "timeoutSeconds", "sendInitialEvents", "allowWatchBookmarks", "dryRun", "pretty", "fieldManager", "force",
-    "fieldValidation", "propagationPolicy", "gracePeriodSeconds", "orphanDependents", "container", "tailLines",
-    "follow", "sinceTime", "command", "stdin", "ports", "path", "includeObject", "ignoreStoreReadErrorWithClusterBreakingPotential",
-    "verbose", "exclude", "timeout", "", "\u00e9", "%00",
+    "watch", "limit", "continue", "resourceVersion", "resourceVersionMatch", "labelSelector",
+    "fieldSelector", "timeoutSeconds", "sendInitialEvents", "allowWatchBookmarks", "dryRun", "pretty",
+    "fieldManager", "force", "fieldValidation", "propagationPolicy", "gracePeriodSeconds",
+    "orphanDependents", "container", "tailLines", "follow", "sinceTime", "command", "stdin", "ports",
+    "path", "includeObject", "ignoreStoreReadErrorWithClusterBreakingPotential", "verbose", "exclude",
+    "timeout", "", "\u00e9", "%00",
 )  # fmt: skip
 PIECES = (
-    "", ".", "..", "%2e%2e", "%2F", "%00", "%ff", "a%0d%0ab", "\u00e9", "%ed%a0%80", "x" * 300, "fuzz", "default",
-    "status", "scale", "log", "exec", "attach", "portforward", "proxy", "eviction", "binding", "token", "approval",
-    "finalize", "watch", "namespaces", "api", "apis", "v1", "v9", "pods", "*", ";a=b", "a:b", ":80", "https:x:y", "+",
-    "resize", "ephemeralcontainers", "%25", "%", "-",
+    "", ".", "..", "%2e%2e", "%2F", "%00", "%ff", "a%0d%0ab", "\u00e9", "%ed%a0%80", "x" * 300, "fuzz",
+    "default", "status", "scale", "log", "exec", "attach", "portforward", "proxy", "eviction", "binding",
+    "token", "approval", "finalize", "watch", "namespaces", "api", "apis", "v1", "v9", "pods", "*", ";a=b",
+    "a:b", ":80", "https:x:y", "+", "resize", "ephemeralcontainers", "%25", "%", "-",
 )  # fmt: skip
 ELSEWHERE = (
     "/", "/healthz", "/readyz", "/livez/ping", "/metrics", "/version", "/openapi/v2", "/openapi/v3",
-    "/openapi/v3/api/v1", "/openapi/v3/apis/../x", "/.well-known/openid-configuration", "/openid/v1/jwks", "/api", "/apis",
-    "/api/v1", "/apis/apps", "/apis/apps/v1", "/apis/apps/v9", "/logs", "/debug/pprof", "//", "/api//v1", "*", "/ondol/metrics",
-    "/api/v1/componentstatuses", "/api/v1/watch/pods", "/api/v1/namespaces/default/watch/pods/x",
+    "/openapi/v3/api/v1", "/openapi/v3/apis/../x", "/.well-known/openid-configuration", "/openid/v1/jwks",
+    "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/apis/apps/v9", "/logs", "/debug/pprof",
+    "//", "/api//v1", "*", "/ondol/metrics", "/api/v1/componentstatuses", "/api/v1/watch/pods",
+    "/api/v1/namespaces/default/watch/pods/x",
 )  # fmt: skip
 HEADERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("accept-encoding", ("gzip", "gzip;q=0", "br, *;q=x", "deflate,,")),
@@ -204,6 +207,15 @@ HEADERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 1.5, 2**31, 2**63, -(2**63) - 1, 10**400, 1e308, "", "x", "\x00", "\ud800",
+    "\u00e9", "1Gi", "-1", "1e9999", "a/b", "A" * 300, "2001-01-01T00:00:00Z", "0000-00-00T00:00:00Z", "$(A)",
+    "999999999999h", "::1", "10.0.0.1/33", "{{x}}", "replace", "delete", "self.x ==", "(((((", "*" * 40,
+)  # fmt: skip
+Parts = tuple[str, str, list[tuple[str, str]], bytes]
+"""Method, target, headers and body."""
+
+
 @dataclass(frozen=True, slots=True)
 class Malformed:
     """One request as it goes over the wire: `target` is percent-encoded, header values are Latin-1."""
@@ -230,48 +242,7 @@ def _junk(rng: random.Random, depth: int = 3) -> Any:
         return {
             rng.choice(["", "a", "name", "\x00", "\ud800", "$patch"]): _junk(rng, depth - 1) for _ in range(2)
         }
-    return rng.choice(
-        [
-            None,
-            True,
-            False,
-            0,
-            -1,
-            1,
-            1.5,
-            2**31,
-            2**63,
-            -(2**63) - 1,
-            10**400,
-            1e308,
-            "",
-            "x",
-            "\x00",
-            "\ud800",
-        ]
-        + [
-            "\u00e9",
-            "1Gi",
-            "-1",
-            "1e9999",
-            "a/b",
-            "A" * 300,
-            "2001-01-01T00:00:00Z",
-            "0000-00-00T00:00:00Z",
-            "$(A)",
-        ]
-        + [
-            "999999999999h",
-            "::1",
-            "10.0.0.1/33",
-            "{{x}}",
-            "replace",
-            "delete",
-            "self.x ==",
-            "(((((",
-            "*" * 40,
-        ]
-    )
+    return rng.choice(_VALUES)
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -423,18 +394,76 @@ def _target(rng: random.Random, collection: str) -> str:
     return _quoted(path + ("?" + rng.choice(["&", "&", "&&", ";"]).join(asked) if asked else ""))
 
 
-def request(seed: int, number: int) -> Malformed:
-    """The request of a number; not each is malformed: some find what others left."""
-    rng = random.Random(f"{seed}/{number}")
-    collection = rng.choice(sorted(SEEDS))
-    name = "things.example.org" if "customresource" in collection else "fuzz"
-    document = {"metadata": {"name": name, "labels": {"a": "b"}}, **SEEDS[collection]}
+_PATCHES = CONTENT_TYPES[3:7]
+
+
+def _near_body(rng: random.Random, method: str, kind: str, document: Object) -> tuple[str, bytes]:
+    """A content type, and a body of that type with something wrong in it."""
+    if method == "GET":
+        return kind, b""
+    if method == "PATCH":
+        return kind, _patch(rng, document)
+    if method == "DELETE":
+        options = {"preconditions": _junk(rng), "gracePeriodSeconds": _junk(rng), "dryRun": _junk(rng)}
+        return kind, _json(options)
+    roll = rng.random()
+    if roll < 0.15:
+        return "application/vnd.kubernetes.protobuf", _protobuf(rng, document)
+    if roll < 0.3:
+        return "application/yaml", rng.choice([_yaml_bomb, _deep])(rng)
+    return kind, _json(_spoiled(rng, document))
+
+
+def _near(rng: random.Random, collection: str, document: Object) -> Parts:
+    """A request that is right but for one thing, so that it comes as far as that."""
+    name = document["metadata"]["name"]
+    method = rng.choice(["GET", "POST", "POST", "POST", "PUT", "PUT", "PATCH", "PATCH", "PATCH", "DELETE"])
+    target = collection if method == "POST" else f"{collection}/{name}"
+    accept, kind, body = "application/json", "application/json", b""
+    if method == "GET" and rng.random() < 0.7:
+        target = collection + rng.choice(["", "?watch=true&timeoutSeconds=1", "?limit=1"])
+    if method in {"POST", "PUT"}:
+        body = _json(document)
+    elif method == "PATCH":
+        kind = rng.choice(_PATCHES)
+        body = b"[]" if "json-patch" in kind else _json(document)
+        target += "?fieldManager=m&force=true" if "apply" in kind else ""
+    what = rng.choice(["body", "body", "body", "query", "query", "accept", "type", "header"])
+    headers = []
+    if what == "body":
+        kind, body = _near_body(rng, method, kind, document)
+    elif what == "query":
+        separator = "&" if "?" in target else "?"
+        target += f"{separator}{rng.choice(PARAMETERS)}={rng.choice(ODD)}"
+    elif what == "accept":
+        accept = rng.choice(ACCEPTS)
+    elif what == "type":
+        kind = rng.choice(CONTENT_TYPES)
+    elif what == "header":
+        name_, values = rng.choice(HEADERS)
+        headers.append((name_, rng.choice(values)))
+    return method, target, [("accept", accept), ("content-type", kind), *headers], body
+
+
+def _far(rng: random.Random, collection: str, document: Object) -> Parts:
+    """A request in which anything may be wrong."""
     method = rng.choice(METHODS)
     headers = [("accept", rng.choice(ACCEPTS))]
     body = b""
     if method not in {"GET", "HEAD"} or rng.random() < 0.1:
         body = _body(rng, document)
         headers.append(("content-type", rng.choice(CONTENT_TYPES)))
-    for name_, values in rng.sample(HEADERS, rng.choice([0, 0, 1, 2])):
-        headers.append((name_, rng.choice(values)))
-    return Malformed(number, method, _target(rng, collection), tuple(headers), body)
+    for name, values in rng.sample(HEADERS, rng.choice([0, 0, 1, 2])):
+        headers.append((name, rng.choice(values)))
+    return method, _target(rng, collection), headers, body
+
+
+def request(seed: int, number: int) -> Malformed:
+    """The request of a number; not each is malformed: some find what others left."""
+    rng = random.Random(f"{seed}/{number}")
+    collection = rng.choice(sorted(SEEDS))
+    name = "things.example.org" if "customresource" in collection else "fuzz"
+    document = {"metadata": {"name": name, "labels": {"a": "b"}}, **SEEDS[collection]}
+    shape = _near if rng.random() < 0.7 else _far
+    method, target, headers, body = shape(rng, collection, document)
+    return Malformed(number, method, _quoted(target), tuple(headers), body)

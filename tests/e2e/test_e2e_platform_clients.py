@@ -41,8 +41,9 @@ def test_kubernetes_own_client(platform: Platform, speaker: Kubectl) -> None:
         )  # fmt: skip
         session.run_forever(timeout=20)
         assert (session.read_stdout(), session.read_stderr(), session.returncode) == ("out\n", "err\n", 3)
+        command = ["sh", "-c", "read x; echo $x"]
         talk = stream.stream(
-            core.connect_get_namespaced_pod_exec, *place, command=["sh", "-c", "read x; echo $x"], stderr=True, stdin=True,
+            core.connect_get_namespaced_pod_exec, *place, command=command, stderr=True, stdin=True,
             stdout=True, tty=False, _preload_content=False,
         )  # fmt: skip
         talk.write_stdin("hello\n")
