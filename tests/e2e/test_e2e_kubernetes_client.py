@@ -155,15 +155,15 @@ def test_an_expired_version_is_gone(core: Any) -> None:
 
 def test_every_listed_resource_can_be_listed(api: Any) -> None:
     """The dynamic client's discovery finds all kinds, and each that can be listed is."""
-    found = 0
+    count = 0
     connected = dynamic.DynamicClient(api)
     for resources in connected.resources.search():
         for resource in [resources] if not isinstance(resources, list) else resources:
             is_measured = resource.group == "metrics.k8s.io"  # of nodes, which are not there
             if "list" in (resource.verbs or ()) and not resource.kind.endswith("List") and not is_measured:
                 assert resource.get(limit=1).kind.endswith("List"), resource.kind
-                found += 1
-    assert found > 60, found
+                count += 1
+    assert count > 60, count
 
 
 def test_a_custom_kind_from_a_file(api: Any) -> None:

@@ -30,7 +30,7 @@ _RAW: Final = (
 )
 
 
-def _told(http: Http, content: bytes) -> bytes:
+def _answer(http: Http, content: bytes) -> bytes:
     """What comes back until the connection ends or nothing comes for a moment."""
     received = b""
     with http.connected() as connection:
@@ -49,7 +49,7 @@ def test_malformed_requests_over_tls(api_server: ApiServer, http: Http) -> None:
     wires = [malformed.request(2, number).wire("api") for number in range(_COUNT)]
     answered = 0
     for content in (*_RAW, *wires):
-        status = _told(http, content).partition(b"\r\n")[0].split(b" ")
+        status = _answer(http, content).partition(b"\r\n")[0].split(b" ")
         is_fault = status[0].startswith(b"HTTP/") and status[1] in {b"500", b"502"}
         assert not is_fault, content[:2000]
         answered += status[0].startswith(b"HTTP/")
