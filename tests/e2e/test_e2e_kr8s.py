@@ -41,12 +41,12 @@ async def config_map(api: Any, name: str, **data: str) -> Any:
 
 async def test_create_patch_delete(api: Any) -> None:
     """The round of an object, with each kind of patch; what is gone is an error of its own."""
-    made = await config_map(api, "round", a="1")
-    await made.create()
-    await made.patch({"data": {"b": "2"}})
-    await made.patch([{"op": "remove", "path": "/data/a"}], type="json")
-    await made.label({"more": "labels"})
-    await made.annotate({"note": "yes"})
+    created = await config_map(api, "round", a="1")
+    await created.create()
+    await created.patch({"data": {"b": "2"}})
+    await created.patch([{"op": "remove", "path": "/data/a"}], type="json")
+    await created.label({"more": "labels"})
+    await created.annotate({"note": "yes"})
     again = await ConfigMap.get("round", namespace=api.namespace, api=api)
     assert again.data.to_dict() == {"b": "2"}
     assert (again.labels["more"], again.annotations["note"]) == ("labels", "yes")

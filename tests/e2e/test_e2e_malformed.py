@@ -55,5 +55,5 @@ def test_malformed_requests_over_tls(api_server: ApiServer, http: Http) -> None:
         answered += status[0].startswith(b"HTTP/")
     assert answered > 0.9 * _COUNT
     assert api_server.alive()
-    made = http("POST", "/api/v1/namespaces/default/configmaps", body={"metadata": {"name": "after"}})
-    assert made.status == 201
+    created = http("POST", "/api/v1/namespaces/default/configmaps", body={"metadata": {"name": "after"}})
+    assert created.status == 201

@@ -17,8 +17,8 @@ TIMEOUT = "--timeout=50s"
 @pytest.fixture
 def helm(platform: Platform, cluster: Kubectl) -> Iterator[Helm]:
     """In a namespace that has no release; what a test leaves there goes with it."""
-    made = cluster("create", "-f", "-", "-o", "name", stdin=_NAMESPACE).strip()
-    namespace = made.removeprefix("namespace/")
+    created = cluster("create", "-f", "-", "-o", "name", stdin=_NAMESPACE).strip()
+    namespace = created.removeprefix("namespace/")
     yield Helm(platform.kubeconfig, namespace)
     cluster("delete", "namespace", namespace, "--wait=false")
 
