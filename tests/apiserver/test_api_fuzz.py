@@ -185,7 +185,7 @@ def test_no_query_breaks_the_server(call: Any, query: dict[str, str]) -> None:
 
 _SEED = int(os.environ.get("ONDOL_MALFORMED_SEED", "1"))
 _COUNT = int(os.environ.get("ONDOL_MALFORMED_REQUESTS", "3000"))
-"""20 000 are tried with a variable before a release; a number that failed is made again from the seed."""
+"""More with this variable; a number that failed comes again from the seed."""
 
 
 async def _exchange(server: Any, case: malformed.Malformed) -> tuple[int, dict[str, str], bytes]:

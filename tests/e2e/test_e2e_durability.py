@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 PLACE = "/api/v1/namespaces/default/configmaps"
 _ROUNDS = int(os.environ.get("ONDOL_KILL_ROUNDS", "3"))
-"""How often the server is killed; 300 were tried with this variable."""
+"""How often the server is killed; more with this variable."""
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError)
 
 
