@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ondol import sdk
-from ondol.api import objects, pods, resources
+from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.signal import Signal
@@ -66,14 +66,14 @@ class PolicyRules:
         if old is None or new is None or objects.labels(old) != objects.labels(new):
             self._changed.set()
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _pod_changed(self, _old: Object | None, new: Object | None) -> None:
         """Only of pods that are here, and only what policies look at."""
         here = None if new is None else self._here.get(objects.uid(new))
         if new is None or here is None:
             return  # what is gone from the API keeps its address until it is released
-        if old is None or here.looks(old) != here.looks(new) or here.document is None:
+        before, here.document = here.document, new  # which may be older than what was there last
+        if before is None or here.looks(before) != here.looks(new):
             self._changed.set()
-        here.document = new
 
     # Pods that come and go
 
@@ -83,7 +83,12 @@ class PolicyRules:
 
     async def admit(self, pod: Mapping[str, Any], address: str) -> None:
         """Return once the kernel holds what policies say of the pod; `HostError` if it cannot."""
-        self._here[objects.uid(pod)] = _Here(objects.namespace(pod), address, dict(pod))
+        # It may have changed while its sandbox was made.
+        latest = self._pods.lister.get(objects.key(pod)) if self._pods.synced else None
+        is_it = latest is not None and objects.uid(latest) == objects.uid(pod)
+        self._here[objects.uid(pod)] = _Here(
+            objects.namespace(pod), address, latest if is_it and latest is not None else dict(pod)
+        )
         await self._programmed()
 
     async def release(self, uid: str) -> None:
@@ -144,7 +149,7 @@ class PolicyRules:
 
     def _table(self) -> Table:
         namespaces = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
-        here = [pod for each in self._here.values() if (pod := each.pod()) is not None]
+        here = [each.pod() for each in self._here.values()]
         listed = self._policies.lister.list()
         return policy_table.table(self._instance, policies.compiled(listed, here, namespaces, self._resolver))
 
@@ -157,14 +162,13 @@ class _Here:
         self._address = address
         self.document = document
 
-    def pod(self) -> Pod | None:
-        """None for one that has ended: it is nobody's peer."""
+    def pod(self) -> Pod:
         if self.document is None:
             return Pod(self._namespace, self._address, None)
         return self.looks(self.document)
 
-    def looks(self, document: Object) -> Pod | None:
-        return None if pods.is_terminal(document) else policies.pod(document, self._address)
+    def looks(self, document: Object) -> Pod:
+        return policies.pod(document, self._address)
 
 
 def _resolver(address: str, port: int) -> Pod:
