@@ -357,7 +357,7 @@ def test_pods_with_the_same_policies_share_a_chain() -> None:
 
 
 def test_a_rule_has_as_many_lines_as_peers_and_ports() -> None:
-    """Never their product: one policy of a namespace would fill the memory of the node, and keep all waiting."""
+    """Never their product: one policy would fill the memory of the node, and keep all pods waiting."""
     rule = {
         "from": [{"ipBlock": {"cidr": f"10.1.{n}.0/24"}} for n in range(200)],
         "ports": [{"port": f"p{n}"} for n in range(200)],

@@ -211,9 +211,7 @@ class _World:
                 each.address
                 for namespace in self._selected(selectors)
                 for each in self.by_namespace.get(namespace, ())
-                if each.labels is not None
-                and not each.has_ended
-                and selectors.pods.matches(each.labels)
+                if each.labels is not None and not each.has_ended and selectors.pods.matches(each.labels)
             )
         return selectors.set_name
 
