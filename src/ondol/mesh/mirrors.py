@@ -1,10 +1,10 @@
-"""Where the copies of mirrored requests go: a listener inside the proxy, which dials from their caller's namespace.
+"""Where the copies of mirrored requests go: a listener inside the proxy, dialling where their caller does.
 
-Envoy sends a copy as a request of its own, which has nothing of its caller's filter state: dialled directly it
-would begin in the host's namespace, where no NetworkPolicy asks who calls. So a copy says in headers whose it
-is and where it goes, and the listener makes filter state of the one and the way of the other. Whatever an
-application puts into these headers is taken out first. A copy of the ingress's names no caller, and is dialled
-from the host as the request itself is.
+Envoy sends a copy as a request of its own, which has nothing of its caller's filter state: dialled directly
+it would begin in the host's namespace, where no NetworkPolicy asks who calls. So a copy says in headers whose
+it is and where it goes, and the listener makes filter state of the one and the way of the other. Whatever an
+application puts into these headers is taken out first. A copy of the ingress's names no caller, and is
+dialled from the host as the request itself is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def cluster(http2: Object) -> Object:
 
 
 def listener() -> Object:
-    """Its one route goes where the header says, without the headers; its time limits are the request's own."""
+    """Its one route goes where the header says, without the headers. Time limits are the request's own."""
     origin = {
         "object_key": DIALLED_FROM,
         "factory_key": "envoy.hashable_string",

@@ -188,7 +188,9 @@ def of_a_pod(chain: m.listener_components.FilterChain) -> m.listener_components.
     """
     value = m.filter_state_value.FilterStateValue
     origin = value(
-        object_key=mirrors.DIALLED_FROM, factory_key="envoy.hashable_string", shared_with_upstream=value.TRANSITIVE
+        object_key=mirrors.DIALLED_FROM,
+        factory_key="envoy.hashable_string",
+        shared_with_upstream=value.TRANSITIVE,
     )
     origin.format_string.text_format_source.inline_string = _LISTENS_IN
     state = m.set_filter_state.Config(on_new_connection=[origin])
