@@ -362,7 +362,7 @@ def test_a_rule_has_as_many_lines_as_peers_and_ports() -> None:
         "from": [{"ipBlock": {"cidr": f"10.1.{n}.0/24"}} for n in range(200)],
         "ports": [{"port": f"p{n}"} for n in range(200)],
     }
-    spec = {"podSelector": {}, "ingress": [rule]}
+    spec: Object = {"podSelector": {}, "ingress": [rule]}
     pods = [Pod("shop", "10.244.0.2", {}, (NamedPort("p7", "TCP", 80),)), Pod("bank", "10.1.8.2", {})]
     table = tabled([{"metadata": {"name": "p", "namespace": "shop"}, "spec": spec}], pods)
     assert sum(map(len, table.chains.values())) < 410
@@ -372,7 +372,7 @@ def test_a_rule_has_as_many_lines_as_peers_and_ports() -> None:
 
 def test_a_pod_whose_status_says_that_it_has_ended_stays_selected() -> None:
     """It is nobody's peer, and no more free than before: it may run on, and others may write its status."""
-    spec = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}], "egress": [{}]}
+    spec: Object = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}], "egress": [{}]}
     listed: list[Object] = [{"metadata": {"name": "p", "namespace": "shop"}, "spec": spec}]
     metadata, status = {"name": "a", "namespace": "shop"}, {"phase": "Succeeded"}
     ended = policies.pod({"metadata": metadata, "spec": {}, "status": status}, "10.244.0.2")

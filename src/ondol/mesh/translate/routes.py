@@ -268,8 +268,13 @@ def _mirror(action: m.routes.RouteAction, route: istio.HTTPRoute, destinations: 
 
 def _say(policy: m.routes.RouteAction.RequestMirrorPolicy, name: str, value: str) -> None:
     """In a header of the copy alone, whatever the request has there."""
-    policy.request_headers_mutations.add(remove=name)
-    policy.request_headers_mutations.add().append.header.CopyFrom(m.base.HeaderValue(key=name, value=value))
+    header = m.base.HeaderValueOption(
+        header=m.base.HeaderValue(key=name, value=value),
+        append_action=m.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    policy.request_headers_mutations.extend(
+        [m.mutations.HeaderMutation(remove=name), m.mutations.HeaderMutation(append=header)]
+    )
 
 
 def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAction.HashPolicy]:
