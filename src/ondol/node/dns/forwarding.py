@@ -19,7 +19,7 @@ from ondol.node.dns.cache import Cache
 from ondol.node.dns.codec import Malformed, Question
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.replies import Reply
-from ondol.node.dns.shares import Shares
+from ondol.node.shares import Shares
 
 _TIMEOUT_S: Final = 2.0
 """For one server."""

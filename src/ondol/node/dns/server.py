@@ -17,11 +17,12 @@ from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.base.listeners import NONE, Listeners
+from ondol.node import shares
 from ondol.node.dns import codec, records
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.forwarding import Forwarder, exactly
-from ondol.node.dns.shares import Shares
 from ondol.node.network import services
+from ondol.node.shares import Shares
 from ondol.sdk import Informer
 
 _TCP_IDLE_S: Final = 10.0
@@ -113,7 +114,7 @@ class DnsServer:
 
     async def _connection(self, stream: anyio.abc.SocketStream) -> None:
         """Questions may follow each other without waiting; each is answered when it can be (RFC 7766)."""
-        asker = _asker(stream)
+        asker = shares.asker(stream)
         with self._connections.one(asker) as has_place:
             async with stream:
                 if has_place:
@@ -206,12 +207,6 @@ class DnsServer:
                 return listed
             name = answer.follow
         return listed
-
-
-def _asker(stream: anyio.abc.SocketStream) -> str:
-    """The address at the other end; empty if it has hung up already."""
-    peer = stream.extra(anyio.abc.SocketAttribute.remote_address, ("",))  # noqa: S610 - no database
-    return str(peer[0])
 
 
 def _bound(listeners: Listeners, kind: socket.SocketKind, address: str, port: int) -> socket.socket:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio.abc
+
 
 class Shares:
     """`total` places, of which each asker has at most `each`: so one leaves room for others."""
@@ -31,3 +33,9 @@ class Shares:
             self._taken[asker] -= 1
             if not self._taken[asker]:
                 del self._taken[asker]
+
+
+def asker(stream: anyio.abc.SocketStream) -> str:
+    """The address at the other end of a connection; empty if it has hung up already."""
+    peer = stream.extra(anyio.abc.SocketAttribute.remote_address, ("",))  # noqa: S610 - no database
+    return str(peer[0])
