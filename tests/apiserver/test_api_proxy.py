@@ -192,6 +192,7 @@ async def test_every_method(start: Any, pod: Make, method: str, root: str) -> No
             "error trying to reach service: dial tcp: address 99999: invalid port",
         ),
         (f"{PODS}/local/proxy/", 400, "address not allowed"),
+        (f"{PODS}/mapped/proxy/", 400, "address not allowed"),
         (f"{PODS}/cloud/proxy/", 400, "address not allowed"),
         (f"{PODS}/pending/proxy/", 400, "address not allowed"),
         (f"{SERVICES}/none/proxy/", 404, 'endpoints "none" not found'),
@@ -208,6 +209,7 @@ async def test_what_is_refused(start: Any, pod: Make, path: str, code: int, mess
     async with start(forwarder=forwarder) as api:
         await _with_pod(api, pod)
         await _with_pod(api, pod, "127.0.0.1", "local")
+        await _with_pod(api, pod, "::ffff:127.0.0.1", "mapped")
         await _with_pod(api, pod, "169.254.169.254", "cloud")
         assert (await api.post(PODS, pod("pending"))).status == 201
         await _with_service(api)

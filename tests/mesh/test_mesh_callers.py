@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.mesh.live import Live, counter, split, web
 
 from ondol.api import resources
 from ondol.contracts.mesh import GATEWAY, VIRTUAL_SERVICE
+from ondol.mesh import mirrors
 
 pytestmark = real.MARKS
 
@@ -37,6 +39,26 @@ async def test_who_is_called_sees_the_callers_address(live: Live) -> None:
     for _ in range(3):
         for pod in ("client", "other"):
             assert callers(await live.call(pod, *requests)) == [live.addresses[pod]] * 3
+
+
+async def test_copies_are_dialled_from_the_caller(live: Live) -> None:
+    """A mirrored request, too, begins where its caller is, whatever that one says of where it comes from."""
+    await web(live)
+    await live.pod("other")
+    rule = split(("v1", 100)) | {"mirror": {"host": "web", "subset": "v2"}}
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [rule]})
+    await live.programmed("other")
+    forged = {mirrors.FROM: "/proc/1/ns/net", mirrors.TO: "nowhere"}
+    for pod in ("client", "other", "client"):
+        key = uuid.uuid4().hex
+        await live.call(pod, {"path": f"/copied/{key}", "headers": forged})
+        copies: list[Any] = []
+        while len(copies) < 2:
+            (answer,) = await live.call(pod, {"path": f"/copies/{key}"})
+            copies = answer["seen"]["copies"]
+        assert {caller for _, caller, _ in copies} == {live.addresses[pod]}
+        (copy,) = [headers for port, _, headers in copies if port != answer["seen"]["port"]]
+        assert not {mirrors.FROM, mirrors.TO} & set(copy)
 
 
 async def test_the_ingress_dials_from_the_host(live: Live) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ondol.api.objects import Key
-from ondol.mesh import evaluate
+from ondol.mesh import evaluate, mirrors
 from ondol.mesh.evaluate import Call, Verdict
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.world import Translation
@@ -226,7 +226,10 @@ def test_actions(objs: Any, ask: Ask) -> None:
     retry = message.route.retry_policy
     assert (retry.num_retries.value, retry.per_try_timeout.ToMilliseconds()) == (3, 250)
     assert (retry.retry_on, list(retry.retriable_status_codes)) == ("5xx,retriable-status-codes", [409])
-    assert message.route.request_mirror_policies[0].runtime_fraction.default_value.numerator == 125_000
+    mirror = message.route.request_mirror_policies[0]
+    assert mirror.runtime_fraction.default_value.numerator == 125_000
+    copy = {each.append.header.key: each.append.header.value for each in mirror.request_headers_mutations}
+    assert copy[mirrors.TO] == "outbound|80||web.default.svc.cluster.local"
     assert [h.header.key for h in message.request_headers_to_add] == ["x-a"]
     assert list(message.response_headers_to_remove) == ["server"]
 

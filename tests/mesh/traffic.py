@@ -22,9 +22,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes: the second would wait for an answer
     seen: ClassVar[dict[str, int]] = {}
+    copies: ClassVar[dict[str, list[Any]]] = {}
 
     def do_GET(self) -> None:
-        """`/fail/N/key`: 503 the first N times; `/slow/S`: after S seconds; else at once."""
+        """`/fail/N/key`: 503 the first N times; `/slow/S`: after S seconds; else at once.
+
+        `/copied/key` is noted with port, caller and headers, and `/copies/key` tells of all so far.
+        """
         port = self.connection.getsockname()[1]
         words = self.path.split("?")[0].strip("/").split("/")
         status = 200
@@ -36,12 +40,16 @@ class Handler(BaseHTTPRequestHandler):
             return
         if words[0] == "slow":
             time.sleep(float(words[1]))
+        headers = {k.lower(): v for k, v in self.headers.items()}
+        if words[0] == "copied":
+            self.copies.setdefault(words[1], []).append([port, self.client_address[0], headers])
         body = json.dumps(
             {
+                "copies": self.copies.get(words[-1], []),
                 "port": port,
                 "caller": self.client_address[0],
                 "path": self.path,
-                "headers": {k.lower(): v for k, v in self.headers.items()},
+                "headers": headers,
             }
         ).encode()
         self.send_response(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import anyio
+import anyio.abc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -351,6 +353,9 @@ class _SilentStream:
     async def __aexit__(self, *_error: object) -> None:
         self.is_closed = True
 
+    def extra(self, _attribute: object, default: object) -> object:
+        return default
+
     async def receive(self, _bytes_max: int) -> bytes:
         await anyio.sleep_forever()
         return b""
@@ -409,3 +414,33 @@ async def test_questions_wait_for_the_next_server() -> None:
                 tasks.cancel_scope.cancel()
     for each in kept.sockets.values():
         each.close()
+
+
+async def test_one_asker_cannot_hold_all_connections() -> None:
+    """Beyond its share it is hung up on at once, others are answered, and what it gives back it has again."""
+    question = query("web.ns.svc.cluster.local")
+    framed = struct.pack("!H", len(question)) + question
+
+    async def connected(port: int, source: str) -> anyio.abc.SocketStream:
+        return await anyio.connect_tcp("127.0.0.1", port, local_host=source)
+
+    async def is_answered(stream: anyio.abc.SocketStream) -> bool:
+        try:
+            await stream.send(framed)
+            return bool(await stream.receive())
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return False
+
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    async with contextlib.AsyncExitStack() as opened, anyio.create_task_group() as tasks:
+        await tasks.start(serving(clock.SystemClock()).serve, "127.0.0.1", port)
+        streams = [await connected(port, "127.0.0.2") for _ in range(100)]
+        for stream in streams:
+            await opened.enter_async_context(stream)
+        outcomes = [await is_answered(stream) for stream in streams]
+        assert outcomes == [True] * 64 + [False] * 36
+        other = await opened.enter_async_context(await connected(port, "127.0.0.3"))
+        assert await is_answered(other)
+        tasks.cancel_scope.cancel()

@@ -150,6 +150,31 @@ async def test_equal_questions_are_asked_once() -> None:
     assert forwarding._pending == {}
 
 
+async def test_who_asks_for_what_nobody_answers_leaves_room_for_others() -> None:
+    """Of what waits at once each asker has a share; what is beyond is refused, and told in the counts."""
+    servers = Servers({"a": lambda m: respond(m, ONE)}, gate=anyio.Event())
+    counted = Counts()
+    forwarding = forwarder(servers, "a", time=ManualClock(), counted=counted)
+    replies_: dict[str, list[bytes]] = {"10.0.0.2": [], "10.0.0.3": []}
+
+    async def ask(asker: str, name: str) -> None:
+        replies_[asker].append(await forwarding.ask(codec.parse(query(name)), 512, asker))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(1500):
+            tasks.start_soon(ask, "10.0.0.2", f"n{number}.slow.example")
+        await anyio.wait_all_tasks_blocked()
+        assert {head(each)[1] for each in replies_["10.0.0.2"]} == {codec.REFUSED}
+        assert counted.rejected == len(replies_["10.0.0.2"]) >= 500
+        tasks.start_soon(ask, "10.0.0.3", NAME)
+        await anyio.wait_all_tasks_blocked()
+        assert not replies_["10.0.0.3"], "it waits for its answer"
+        assert servers.gate is not None
+        servers.gate.set()
+    assert head(replies_["10.0.0.3"][0])[1] == codec.NOERROR
+    assert len(replies_["10.0.0.2"]) == 1500
+
+
 async def test_a_silent_server_is_passed_over_and_comes_last() -> None:
     """The next is asked after two seconds, and first for the next ten."""
     time = ManualClock()

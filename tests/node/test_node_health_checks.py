@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from typing import Any
@@ -100,3 +101,19 @@ async def test_a_port_that_is_taken_is_told() -> None:
             assert await served.keep({SHOP: Check(SHOP, port, 1)}) == {}
             assert (await ask(port))[0] == 200
             tasks.cancel_scope.cancel()
+
+
+async def test_one_asker_cannot_hold_all_connections() -> None:
+    """Whoever has its share of silent ones is hung up on at once; others are answered."""
+    port = free_port()
+    async with contextlib.AsyncExitStack() as opened, anyio.create_task_group() as tasks:
+        served = HealthChecks(tasks, SystemClock(), "127.0.0.1")
+        assert await served.keep({SHOP: Check(SHOP, port, 1)}) == {}
+        streams = [await anyio.connect_tcp("127.0.0.1", port, local_host="127.0.0.2") for _ in range(100)]
+        for stream in streams:
+            await opened.enter_async_context(stream)
+        for stream in streams[16:]:
+            with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await stream.receive()
+        assert (await ask(port))[0] == 200
+        tasks.cancel_scope.cancel()

@@ -167,6 +167,9 @@ def _accepts(table: Table, chain: str, packet: Packet) -> bool:
                 return True
         elif " reject " in f" {line}":
             return False
+        elif (led := re.fullmatch(r"(ip .*) jump (\S+)", line)) is not None:
+            if _matches(table, led.group(1), packet) and _accepts(table, led.group(2), packet):
+                return True
         elif _matches(table, line.removesuffix("accept").strip(), packet):
             return True
     return False
@@ -351,6 +354,32 @@ def test_pods_with_the_same_policies_share_a_chain() -> None:
     few = tabled([deny], [Pod("shop", f"10.244.0.{n}", {}) for n in range(2, 4)])
     many = tabled([deny], [Pod("shop", f"10.244.0.{n}", {}) for n in range(2, 200)])
     assert few.chains == many.chains
+
+
+def test_a_rule_has_as_many_lines_as_peers_and_ports() -> None:
+    """Never their product: one policy would fill the memory of the node, and keep all pods waiting."""
+    rule = {
+        "from": [{"ipBlock": {"cidr": f"10.1.{n}.0/24"}} for n in range(200)],
+        "ports": [{"port": f"p{n}"} for n in range(200)],
+    }
+    spec: Object = {"podSelector": {}, "ingress": [rule]}
+    pods = [Pod("shop", "10.244.0.2", {}, (NamedPort("p7", "TCP", 80),)), Pod("bank", "10.1.8.2", {})]
+    table = tabled([{"metadata": {"name": "p", "namespace": "shop"}, "spec": spec}], pods)
+    assert sum(map(len, table.chains.values())) < 410
+    assert judged(table, Packet("10.1.8.2", "10.244.0.2", "TCP", 80))
+    assert not judged(table, Packet("10.1.8.2", "10.244.0.2", "TCP", 81))
+
+
+def test_a_pod_whose_status_says_that_it_has_ended_stays_selected() -> None:
+    """It is nobody's peer, and no more free than before: it may run on, and others may write its status."""
+    spec: Object = {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}], "egress": [{}]}
+    listed: list[Object] = [{"metadata": {"name": "p", "namespace": "shop"}, "spec": spec}]
+    metadata, status = {"name": "a", "namespace": "shop"}, {"phase": "Succeeded"}
+    ended = policies.pod({"metadata": metadata, "spec": {}, "status": status}, "10.244.0.2")
+    table = tabled(listed, [ended, Pod("shop", "10.244.0.3", {})])
+    assert not judged(table, Packet(OUTSIDE, ended.address, "TCP", 80))
+    assert not judged(table, Packet(ended.address, "10.244.0.3", "TCP", 80))
+    assert judged(table, Packet("10.244.0.3", "10.244.0.3", "TCP", 80))
 
 
 def test_a_pod_that_nobody_describes_may_do_nothing() -> None:

@@ -33,7 +33,8 @@ class Informer:
 
     @property
     def lister(self) -> Any:
-        return SimpleNamespace(list=lambda: self.listed)
+        by_key = {objects.key(each): each for each in self.listed}
+        return SimpleNamespace(list=lambda: self.listed, get=by_key.get)
 
     def add_handler(self, handler: Callable[[Object | None, Object | None], None]) -> None:
         self.handlers.append(handler)
@@ -203,6 +204,27 @@ async def test_the_next_agent_goes_on_with_who_is_here() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_labels_that_change_while_the_sandbox_is_made_count() -> None:
+    """The pod that is admitted is the one of before; what is there now holds, or what comes next."""
+    node = Node()
+    node.policies.listed = [WEB]
+    before, labelled = pod("a"), pod("a", app="web")
+    node.pods.listed = [labelled]
+    other = pod("b")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(node.rules.keep)
+        await node.settle()
+        tasks.start_soon(node.rules.admit, before, "10.244.0.2")
+        tasks.start_soon(node.rules.admit, other, "10.244.0.3")
+        await node.settle()
+        assert node.kernel.selected() == {"10.244.0.2"}
+        labelled = pod("b", app="web")
+        node.pods.change(labelled, {**labelled, "status": {"phase": "Running"}})
+        await node.settle()
+        assert node.kernel.selected() == {"10.244.0.2", "10.244.0.3"}
+        tasks.cancel_scope.cancel()
+
+
 async def test_changes_act_by_themselves() -> None:
     """Of policies and labels, and of the table by others' hands; of a status nobody asks."""
     node = Node()
@@ -230,7 +252,7 @@ async def test_changes_act_by_themselves() -> None:
         ended = {**running, "status": {"phase": "Succeeded"}}
         node.pods.change(running, ended)
         await node.settle()
-        assert node.kernel.selected() == set()
+        assert node.kernel.selected() == {"10.244.0.2"}, "until its sandbox has gone"
         node.policies.change(WEB, None)
         await node.settle()
         assert not node.kernel.tables[-1].chains

@@ -12,6 +12,7 @@ from typing import Any, Final
 from ondol.api.objects import Object
 from ondol.base import unix_socket
 from ondol.contracts import proxy
+from ondol.mesh import mirrors
 from ondol.mesh.config import MeshConfig
 
 XDS_CLUSTER: Final = "xds"
@@ -88,7 +89,10 @@ def document(config: MeshConfig) -> Object:
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "bootstrap_extensions": [_INTERNAL_LISTENERS],
-        "static_resources": {"clusters": [_xds_cluster(config)]},
+        "static_resources": {
+            "clusters": [_xds_cluster(config), mirrors.cluster(_HTTP2)],
+            "listeners": [mirrors.listener()],
+        },
         "cluster_manager": _cluster_manager(config),
         "overload_manager": _overload(config),
         # Request times are summed up at each flush, and the autoscaler reads them every second.

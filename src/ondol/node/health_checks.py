@@ -18,12 +18,14 @@ from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.api.services import has_health_check
 from ondol.base.clock import Clock
+from ondol.node import shares
 from ondol.node.network import services
+from ondol.node.shares import Shares
 
 _HEAD_MAX: Final = 8192
 _PATIENCE_S: Final = 5.0
-_CONNECTIONS_MAX: Final = 64
-"""At one port at once; more wait."""
+_CONNECTIONS_MAX, _CONNECTIONS_EACH_MAX = 64, 16
+"""At one port at once, and of one address. More are closed: each that waited would be a descriptor."""
 
 
 _Serving: TypeAlias = tuple[anyio.CancelScope, anyio.abc.Listener[anyio.abc.SocketStream]]
@@ -106,11 +108,13 @@ class HealthChecks:
         listener = await anyio.create_tcp_listener(
             local_host=self._address, local_port=check.port, reuse_port=False
         )
-        slots = anyio.Semaphore(_CONNECTIONS_MAX)
+        connections = Shares(_CONNECTIONS_MAX, _CONNECTIONS_EACH_MAX)
 
         async def connection(stream: anyio.abc.SocketStream) -> None:
-            async with slots, stream:
-                await self._respond(stream, check.service)
+            with connections.one(shares.asker(stream)) as has_place:
+                async with stream:
+                    if has_place:
+                        await self._respond(stream, check.service)
 
         with anyio.CancelScope() as scope:
             async with listener:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ondol import sdk
-from ondol.api import objects, pods, resources
+from ondol.api import objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.signal import Signal
@@ -71,9 +71,9 @@ class PolicyRules:
         here = None if new is None else self._here.get(objects.uid(new))
         if new is None or here is None:
             return  # what is gone from the API keeps its address until it is released
-        if here.document is None or here.looks(here.document) != here.looks(new):
+        before, here.document = here.document, new  # which may be older than what was there last
+        if before is None or here.looks(before) != here.looks(new):
             self._changed.set()
-        here.document = new
 
     # Pods that come and go
 
@@ -148,7 +148,7 @@ class PolicyRules:
 
     def _table(self) -> Table:
         namespaces = {objects.name(each): objects.labels(each) for each in self._namespaces.lister.list()}
-        here = [pod for each in self._here.values() if (pod := each.pod()) is not None]
+        here = [each.pod() for each in self._here.values()]
         listed = self._policies.lister.list()
         return policy_table.table(self._instance, policies.compiled(listed, here, namespaces, self._resolver))
 
@@ -161,14 +161,13 @@ class _Here:
         self._address = address
         self.document = document
 
-    def pod(self) -> Pod | None:
-        """None for one that has ended: it is nobody's peer."""
+    def pod(self) -> Pod:
         if self.document is None:
             return Pod(self._namespace, self._address, None)
         return self.looks(self.document)
 
-    def looks(self, document: Object) -> Pod | None:
-        return None if pods.is_terminal(document) else policies.pod(document, self._address)
+    def looks(self, document: Object) -> Pod:
+        return policies.pod(document, self._address)
 
 
 def _resolver(address: str, port: int) -> Pod:

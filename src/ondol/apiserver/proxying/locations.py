@@ -122,6 +122,8 @@ def is_proxyable(address: str) -> bool:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped  # what is connected to, whose own kind it does not show
     is_special = ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified
     return not is_special and str(ip) != "255.255.255.255"
 

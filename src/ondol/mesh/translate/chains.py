@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ondol.mesh import mirrors
 from ondol.mesh.translate import clusters, matches
 from ondol.mesh.translate import messages as m
 
@@ -29,7 +30,6 @@ _CARRIED: Final = {
 }
 """What the original_dst filter of the inner listener reads, and where the outer one has it from."""
 _SET_FILTER_STATE: Final = "envoy.filters.network.set_filter_state"
-_DIALLED_FROM: Final = "envoy.network.upstream_bind_override.network_namespace"
 _LISTENS_IN: Final = "%FILTER_STATE(envoy.network.network_namespace:PLAIN)%"
 _LOG_FIELDS: Final = {
     "start_time": "%START_TIME%",
@@ -188,7 +188,9 @@ def of_a_pod(chain: m.listener_components.FilterChain) -> m.listener_components.
     """
     value = m.filter_state_value.FilterStateValue
     origin = value(
-        object_key=_DIALLED_FROM, factory_key="envoy.hashable_string", shared_with_upstream=value.TRANSITIVE
+        object_key=mirrors.DIALLED_FROM,
+        factory_key="envoy.hashable_string",
+        shared_with_upstream=value.TRANSITIVE,
     )
     origin.format_string.text_format_source.inline_string = _LISTENS_IN
     state = m.set_filter_state.Config(on_new_connection=[origin])

@@ -13,6 +13,7 @@ from envoy.config.accesslog.v3 import accesslog_pb2 as accesslog
 from envoy.config.cluster.v3 import circuit_breaker_pb2 as breakers
 from envoy.config.cluster.v3 import cluster_pb2 as cluster
 from envoy.config.cluster.v3 import outlier_detection_pb2 as outliers
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2 as mutations
 from envoy.config.core.v3 import address_pb2 as address
 from envoy.config.core.v3 import base_pb2 as base
 from envoy.config.core.v3 import config_source_pb2 as sources
@@ -104,6 +105,7 @@ __all__ = [
     "matcher",
     "matching_extension",
     "metadata_matcher",
+    "mutations",
     "number",
     "opentelemetry",
     "original_dst",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from ondol.base import comma_list
+from ondol.mesh import mirrors
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import Refused, milliseconds
 from ondol.mesh.translate import matches
@@ -253,14 +254,27 @@ def _retry_on(text: str) -> tuple[list[str], list[int]]:
 
 
 def _mirror(action: m.routes.RouteAction, route: istio.HTTPRoute, destinations: Destinations) -> None:
-    mirrors = list(route.mirrors)
+    listed = list(route.mirrors)
     if route.mirror is not None:
-        mirrors.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
-    for each in mirrors:
+        listed.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
+    for each in listed:
         share = 100.0 if each.percentage is None else each.percentage.value
-        policy = action.request_mirror_policies.add(cluster=destinations.cluster(each.destination))
+        policy = action.request_mirror_policies.add(cluster=mirrors.NAME)
+        _say(policy, mirrors.FROM, mirrors.CALLERS)
+        _say(policy, mirrors.TO, destinations.cluster(each.destination))
         policy.runtime_fraction.default_value.CopyFrom(m.fraction(share))
         policy.disable_shadow_host_suffix_append = True
+
+
+def _say(policy: m.routes.RouteAction.RequestMirrorPolicy, name: str, value: str) -> None:
+    """In a header of the copy alone, whatever the request has there."""
+    header = m.base.HeaderValueOption(
+        header=m.base.HeaderValue(key=name, value=value),
+        append_action=m.base.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    policy.request_headers_mutations.extend(
+        [m.mutations.HeaderMutation(remove=name), m.mutations.HeaderMutation(append=header)]
+    )
 
 
 def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAction.HashPolicy]:

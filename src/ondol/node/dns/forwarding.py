@@ -19,6 +19,7 @@ from ondol.node.dns.cache import Cache
 from ondol.node.dns.codec import Malformed, Question
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.replies import Reply
+from ondol.node.shares import Shares
 
 _TIMEOUT_S: Final = 2.0
 """For one server."""
@@ -27,6 +28,8 @@ _PATIENCE_S: Final = 5.0
 _AVOIDED_S: Final = 10.0
 """How long a silent server comes last."""
 _WAITING_MAX: Final = 1000
+_WAITING_EACH_MAX: Final = 200
+"""Of one asker, who may ask for names of servers that never answer."""
 _STALE_TTL_S: Final = 30
 _UNSATISFYING: Final = (codec.SERVFAIL, codec.REFUSED, codec.NOTIMP)
 
@@ -92,23 +95,23 @@ class Forwarder:
         self._looping: set[str] = set()
         self._silent: dict[str, float] = {}
         """Until when a server comes last."""
-        self._waiting = 0
+        self._waiting = Shares(_WAITING_MAX, _WAITING_EACH_MAX)
 
-    async def ask(self, question: Question, size_max: int) -> bytes:
-        """The response for the asker: from the cache, from a server, or that nobody answered."""
+    async def ask(self, question: Question, size_max: int, asker: str = "") -> bytes:
+        """The response for the asker: from the cache, from a server, or that nobody answered.
+
+        `asker` is the address that has its share of what waits at once; empty has no bound of its own.
+        """
         key = cache.key_of(question)
         if (entry := self.cache.fresh(key)) is not None:
             self._counts.hits[entry.kind] += 1
             return entry.reply.response(question, size_max, age_s=self.cache.age_s(entry))
         self._counts.misses += 1
-        if self._waiting >= _WAITING_MAX:
-            self._counts.rejected += 1
-            return codec.reply(question, code=codec.REFUSED, authoritative=False, size_max=size_max)
-        self._waiting += 1
-        try:
+        with self._waiting.one(asker) as has_place:
+            if not has_place:
+                self._counts.rejected += 1
+                return codec.reply(question, code=codec.REFUSED, authoritative=False, size_max=size_max)
             reply = await self._joined(key, question)
-        finally:
-            self._waiting -= 1
         if reply is not None:
             return reply.response(question, size_max)
         if (old := self.cache.stale(key)) is not None:
@@ -116,11 +119,11 @@ class Forwarder:
             return old.reply.response(question, size_max, ttl_s=_STALE_TTL_S)
         return codec.reply(question, code=codec.SERVFAIL, authoritative=False, size_max=size_max)
 
-    async def chain(self, question: Question, name: str) -> list[codec.Record]:
+    async def chain(self, question: Question, name: str, asker: str = "") -> list[codec.Record]:
         """The addresses that an outside name leads to, asked as the asker would; empty if there are none."""
         raw = codec.encode_name(name) + question.raw[-4:]
         other = dataclasses.replace(question, name=name, raw=raw, recursion_desired=True)
-        reply = await self.ask(other, 65535)
+        reply = await self.ask(other, 65535, asker)
         try:
             return list(replies.read(reply, other.id.to_bytes(2, "big") + reply[2:12] + raw).chain())
         except Malformed:

@@ -17,14 +17,18 @@ from ondol.api.objects import Key
 from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.base.listeners import NONE, Listeners
+from ondol.node import shares
 from ondol.node.dns import codec, records
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.forwarding import Forwarder, exactly
 from ondol.node.network import services
+from ondol.node.shares import Shares
 from ondol.sdk import Informer
 
 _TCP_IDLE_S: Final = 10.0
-_CONNECTIONS_MAX: Final = 256
+_CONNECTIONS_MAX: Final = 1024
+_CONNECTIONS_EACH_MAX: Final = 64
+"""Of one asker. Those beyond are closed at once: waiting, each would be a descriptor of the node's agent."""
 _PIPELINE_MAX: Final = 32
 """Questions of one connection that wait at once."""
 _CHAIN_MAX: Final = 8
@@ -74,7 +78,7 @@ class DnsServer:
         self._view = view
         self._forwarder = forwarder
         self._counts = counts or Counts()
-        self._connections = anyio.Semaphore(_CONNECTIONS_MAX)
+        self._connections = Shares(_CONNECTIONS_MAX, _CONNECTIONS_EACH_MAX)
         self._sending = anyio.Lock()  # the socket takes one datagram at a time
 
     async def serve(
@@ -100,7 +104,7 @@ class DnsServer:
                 tasks.start_soon(self._datagram, udp, packet, peer)
 
     async def _datagram(self, udp: anyio.abc.UDPSocket, packet: bytes, peer: tuple[str, int]) -> None:
-        reply = await self.answer(packet, is_tcp=False)
+        reply = await self.answer(packet, is_tcp=False, asker=peer[0])
         try:
             if reply:
                 async with self._sending:
@@ -110,13 +114,19 @@ class DnsServer:
 
     async def _connection(self, stream: anyio.abc.SocketStream) -> None:
         """Questions may follow each other without waiting; each is answered when it can be (RFC 7766)."""
-        async with self._connections, stream:
-            slots, sending = anyio.Semaphore(_PIPELINE_MAX), anyio.Lock()
-            with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                async with anyio.create_task_group() as tasks:
-                    while (message := await self._next(stream)) is not None:
-                        await slots.acquire()
-                        tasks.start_soon(self._respond, stream, message, slots, sending)
+        asker = shares.asker(stream)
+        with self._connections.one(asker) as has_place:
+            async with stream:
+                if has_place:
+                    await self._conversation(stream, asker)
+
+    async def _conversation(self, stream: anyio.abc.SocketStream, asker: str) -> None:
+        slots, sending = anyio.Semaphore(_PIPELINE_MAX), anyio.Lock()
+        with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async with anyio.create_task_group() as tasks:
+                while (message := await self._next(stream)) is not None:
+                    await slots.acquire()
+                    tasks.start_soon(self._respond, stream, message, asker, slots, sending)
 
     async def _next(self, stream: anyio.abc.SocketStream) -> bytes | None:
         """The next question; None when the asker has hung up, or asks no more."""
@@ -128,10 +138,15 @@ class DnsServer:
             return None
 
     async def _respond(
-        self, stream: anyio.abc.SocketStream, message: bytes, slots: anyio.Semaphore, sending: anyio.Lock
+        self,
+        stream: anyio.abc.SocketStream,
+        message: bytes,
+        asker: str,
+        slots: anyio.Semaphore,
+        sending: anyio.Lock,
     ) -> None:
         try:
-            reply = await self.answer(message, is_tcp=True)
+            reply = await self.answer(message, is_tcp=True, asker=asker)
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 async with sending:
                     with self._clock.move_on_after(_TCP_IDLE_S):
@@ -140,8 +155,8 @@ class DnsServer:
         finally:
             slots.release()
 
-    async def answer(self, message: bytes, *, is_tcp: bool) -> bytes:
-        """The answer to one message; empty when there is no one to answer."""
+    async def answer(self, message: bytes, *, is_tcp: bool, asker: str = "") -> bytes:
+        """The answer to one message, of an address; empty when there is no one to answer."""
         began = self._clock.monotonic()
         try:
             question = codec.parse(message)
@@ -149,23 +164,23 @@ class DnsServer:
             return b""
         except codec.Malformed:
             return codec.failure(message, codec.FORMERR)
-        zone, reply = await self._reply(question, 65535 if is_tcp else question.payload_max)
+        zone, reply = await self._reply(question, 65535 if is_tcp else question.payload_max, asker)
         self._counts.asked(zone, "tcp" if is_tcp else "udp", question.type)
         by = "kubernetes" if zone != "." else "forward"
         self._counts.answered(zone, reply[3] & 0xF, by, self._clock.monotonic() - began)
         return reply
 
-    async def _reply(self, question: codec.Question, size_max: int) -> tuple[str, bytes]:
+    async def _reply(self, question: codec.Question, size_max: int, asker: str) -> tuple[str, bytes]:
         """The zone that the question is in, `.` for outside, and the answer."""
         code = self._objection(question)
         if code != codec.NOERROR:
             return ".", codec.reply(question, code=code, authoritative=False, size_max=size_max)
         answer = records.answer(question.name, question.type, self._zone, self._view)
         if not answer.is_ours:
-            return ".", await self._forwarder.ask(question, size_max)
+            return ".", await self._forwarder.ask(question, size_max, asker)
         answers = list(answer.records)
         if answer.follow and question.type in (codec.A, codec.AAAA):
-            answers += await self._followed(question, answer.follow)
+            answers += await self._followed(question, answer.follow, asker)
         authority = [codec.start_of_authority(self._zone, records.TTL_S)] if not answers else []
         return self._zone, codec.reply(
             question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size_max
@@ -180,13 +195,13 @@ class DnsServer:
             return codec.REFUSED
         return codec.REFUSED if self._forwarder.notices_loop(question.name) else codec.NOERROR
 
-    async def _followed(self, question: codec.Question, name: str) -> Sequence[codec.Record]:
+    async def _followed(self, question: codec.Question, name: str, asker: str) -> Sequence[codec.Record]:
         """Where an ExternalName points, inside the zone or out: pods follow no names themselves."""
         listed: list[codec.Record] = []
         for _ in range(_CHAIN_MAX):
             answer = records.answer(name, question.type, self._zone, self._view)
             if not answer.is_ours:
-                return [*listed, *await self._forwarder.chain(question, name)]
+                return [*listed, *await self._forwarder.chain(question, name, asker)]
             listed += answer.records
             if not answer.follow:
                 return listed

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from ondol.api import labels, objects
+from ondol.api import labels, objects, pods
 from ondol.api.objects import Key
 from ondol.base import addresses
 from ondol.base.host_ports import HostPort
@@ -46,6 +46,8 @@ class Pod:
     labels: Mapping[str, str] | None
     """None where nobody knows them any more: whatever is selected in its namespace, this may be."""
     ports: tuple[NamedPort, ...] = ()
+    has_ended: bool = False
+    """By what its status says: it is nobody's peer. It stays selected, for others may write statuses."""
 
 
 def pod(document: Mapping[str, Any], address: str) -> Pod:
@@ -57,7 +59,13 @@ def pod(document: Mapping[str, Any], address: str) -> Pod:
         for each in container.get("ports") or ()
         if each.get("name")
     ]
-    return Pod(objects.namespace(document), address, dict(objects.labels(document)), tuple(ports))
+    return Pod(
+        objects.namespace(document),
+        address,
+        dict(objects.labels(document)),
+        tuple(ports),
+        has_ended=pods.is_terminal(document),
+    )
 
 
 class Ports(NamedTuple):
@@ -203,7 +211,7 @@ class _World:
                 each.address
                 for namespace in self._selected(selectors)
                 for each in self.by_namespace.get(namespace, ())
-                if each.labels is not None and selectors.pods.matches(each.labels)
+                if each.labels is not None and not each.has_ended and selectors.pods.matches(each.labels)
             )
         return selectors.set_name
 

@@ -47,9 +47,8 @@ def table(instance: str, model: Model) -> Table:
     chains: dict[str, tuple[str, ...]] = {}
     for direction in Direction:
         for key, listed in model.rules[direction].items():
-            chains[_chain(direction, key)] = tuple(
-                line for rule in listed for line in _lines(direction, rule)
-            )
+            lines = [line for rule in listed for line in _lines(direction, rule, chains)]
+            chains[_chain(direction, key)] = tuple(lines)
         for address, keys in sorted(model.selected[direction].items()):
             group = _group(direction, keys)
             chains.setdefault(group, (*(_jump(direction, key) for key in keys), *_REFUSED))
@@ -74,12 +73,20 @@ def _named(port: str, protocol: str) -> str:
     return f"port-{digest(f'{port}/{protocol}')}"
 
 
-def _lines(direction: Direction, rule: Rule) -> Iterator[str]:
+def _lines(direction: Direction, rule: Rule, chains: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Of a policy's chain. Several ports for several peers have a chain of their own, put among `chains`.
+
+    So there are as many lines as peers and ports, never their product: who writes a policy chooses both.
+    """
     ports = [""] if rule.ports is None else [f"{each} " for each in _ports(rule.ports)]
     peers = [""] if rule.is_anybody else [f"{each} " for each in _peers(_SIDES[direction], rule)]
-    for peer in peers:
-        for port in ports:
-            yield f"{peer}{port}accept"
+    if len(peers) > 1 and len(ports) > 1:
+        lines = tuple(f"{port}accept" for port in ports)
+        chain = f"ports-{digest(' '.join(lines))}"
+        chains.setdefault(chain, lines)
+        yield from (f"{peer}jump {chain}" for peer in peers)
+    else:
+        yield from (f"{peer}{port}accept" for peer in peers for port in ports)
     for each in rule.resolver:
         yield f"ip daddr {each.address} {each.protocol.lower()} dport {each.port} accept"
 
