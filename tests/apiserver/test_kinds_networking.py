@@ -175,7 +175,9 @@ async def test_what_an_ingress_says_in_vain_is_warned_of(api: Any) -> None:
     marked = _named("c", rules=[_rule()])
     marked["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "gone"}
     warned = (await api.post(INGRESSES, marked)).warnings
-    assert any("annotations[kubernetes.io/ingress.class]: there is no IngressClass" in each for each in warned)
+    assert any(
+        "annotations[kubernetes.io/ingress.class]: there is no IngressClass" in each for each in warned
+    )
 
 
 async def test_a_class_of_ingresses_is_answered_for_by_one(api: Any) -> None:
