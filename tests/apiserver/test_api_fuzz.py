@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import gc
+import os
 import urllib.parse
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.apiserver import malformed
+from tests.apiserver.malformed import SEEDS, THINGS
 
 from ondol.api.objects import Object
 
-_LABELS = {"app": "x"}
-_POD_SPEC: Object = {
-    "containers": [
-        {
-            "name": "c",
-            "image": "i",
-            "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-            "ports": [{"containerPort": 80, "name": "http"}],
-            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
-            "livenessProbe": {"httpGet": {"path": "/", "port": 80}},
-            "volumeMounts": [{"name": "v", "mountPath": "/v"}],
-        }
-    ],
-    "volumes": [{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]}}],
-    "tolerations": [{"key": "a", "operator": "Exists"}],
-}
-_TEMPLATE: Object = {"metadata": {"labels": _LABELS}, "spec": _POD_SPEC}
-_SCHEMA: Object = {
-    "type": "object",
-    "properties": {
-        "spec": {
-            "type": "object",
-            "properties": {
-                "n": {"type": "integer", "default": 1},
-                "l": {"type": "array", "items": {"type": "string"}},
-            },
-        }
-    },
-}
-_RBAC = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
-_SEEDS: dict[str, Object] = {
-    "/api/v1/namespaces/default/configmaps": {"data": {"k": "v"}, "binaryData": {"b": "AA=="}},
-    "/api/v1/namespaces/default/secrets": {"stringData": {"k": "v"}, "type": "Opaque"},
-    "/api/v1/namespaces/default/pods": {"spec": _POD_SPEC, "status": {"phase": "Running"}},
-    "/api/v1/namespaces/default/services": {
-        "spec": {"ports": [{"port": 80, "targetPort": "http"}], "selector": _LABELS, "type": "NodePort"}
-    },
-    "/api/v1/namespaces": {"spec": {"finalizers": ["kubernetes"]}},
-    "/api/v1/nodes": {
-        "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]},
-        "status": {"capacity": {"cpu": 4}},
-    },
-    "/api/v1/namespaces/default/events": {"involvedObject": {"kind": "Pod", "namespace": "default"}},
-    "/api/v1/namespaces/default/serviceaccounts": {"secrets": [{"name": "s"}]},
-    "/apis/apps/v1/namespaces/default/deployments": {
-        "spec": {
-            "selector": {"matchLabels": _LABELS, "matchExpressions": [{"key": "app", "operator": "Exists"}]},
-            "template": _TEMPLATE,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "25%"}},
-        }
-    },
-    "/apis/coordination.k8s.io/v1/namespaces/default/leases": {"spec": {"leaseDurationSeconds": 3}},
-    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": {
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}],
-        "ports": [{"port": 80}],
-    },
-    f"{_RBAC}/roles": {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]},
-    f"{_RBAC}/rolebindings": {
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"},
-        "subjects": [{"kind": "User", "name": "u"}],
-    },
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
-        "spec": {
-            "group": "example.org",
-            "scope": "Namespaced",
-            "names": {"plural": "things", "kind": "Thing", "singular": "thing", "listKind": "ThingList"},
-            "versions": [
-                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": _SCHEMA}}
-            ],
-        }
-    },
-    "/apis/fuzz.example/v1/namespaces/default/things": {"spec": {"n": 3, "l": ["a"]}},
-    "/apis/authorization.k8s.io/v1/subjectaccessreviews": {
-        "spec": {"user": "u", "resourceAttributes": {"verb": "get", "resource": "pods"}}
-    },
-}
-_THINGS = {
-    "metadata": {"name": "things.fuzz.example"},
-    "spec": {
-        **_SEEDS["/apis/apiextensions.k8s.io/v1/customresourcedefinitions"]["spec"],
-        "group": "fuzz.example",
-    },
-}
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -134,13 +56,13 @@ def _mutate(document: Object, path: tuple[Any, ...], junk: Any, *, drop: bool) -
 
 @st.composite
 def _broken(draw: st.DrawFn) -> tuple[str, Object]:
-    target = draw(st.sampled_from(sorted(_SEEDS)))
+    target = draw(st.sampled_from(sorted(SEEDS)))
     document: Object = {
         "metadata": {
             "name": "things.example.org" if "customresource" in target else "fuzz",
             "labels": {"a": "b"},
         },
-        **copy.deepcopy(_SEEDS[target]),
+        **copy.deepcopy(SEEDS[target]),
     }
     for _ in range(draw(st.integers(1, 3))):
         paths = _paths(document)
@@ -151,7 +73,7 @@ def _broken(draw: st.DrawFn) -> tuple[str, Object]:
 
 @st.composite
 def _patches(draw: st.DrawFn) -> tuple[str, str, Any]:
-    target = draw(st.sampled_from(sorted(t for t in _SEEDS if "review" not in t)))
+    target = draw(st.sampled_from(sorted(t for t in SEEDS if "review" not in t)))
     kind = draw(
         st.sampled_from(
             ["merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml", "json-patch+json"]
@@ -169,7 +91,7 @@ def _patches(draw: st.DrawFn) -> tuple[str, str, Any]:
             optional={"value": _JUNK, "from": pointer},
         )
         return target, kind, draw(st.lists(step, max_size=3) | _JUNK)
-    document = copy.deepcopy(_SEEDS[target])
+    document = copy.deepcopy(SEEDS[target])
     paths = _paths(document)
     _mutate(document, draw(st.sampled_from(paths)), draw(_JUNK), drop=draw(st.booleans()))
     return target, kind, draw(st.sampled_from([document, {"metadata": draw(_JUNK)}, draw(_JUNK)]))
@@ -182,7 +104,7 @@ def call(start: Any) -> Any:
     def run(*requests: tuple[str, str, Any, dict[str, str]]) -> list[Any]:
         async def main() -> list[Any]:
             async with start() as api:
-                await api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _THINGS)
+                await api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", THINGS)
                 await api.settle()
                 answers = []
                 for method, target, body, headers in requests:
@@ -220,7 +142,7 @@ def test_no_patch_breaks_the_server(call: Any, case: tuple[str, str, Any]) -> No
     """A patch of anything with anything likewise."""
     target, kind, patch = case
     name = "things.example.org" if "customresource" in target else "fuzz"
-    document = {"metadata": {"name": name, "labels": {"a": "b"}}, **copy.deepcopy(_SEEDS[target])}
+    document = {"metadata": {"name": name, "labels": {"a": "b"}}, **copy.deepcopy(SEEDS[target])}
     _, patched, put = call(
         ("POST", target, document, {}),
         ("PATCH", f"{target}/{name}?fieldManager=m", patch, {"content-type": f"application/{kind}"}),
@@ -259,3 +181,113 @@ def test_no_query_breaks_the_server(call: Any, query: dict[str, str]) -> None:
     text = urllib.parse.urlencode(query)
     (answer,) = call(("GET", f"/api/v1/namespaces/default/configmaps?{text}", None, {}))
     assert answer.status < 500, answer.json
+
+
+_SEED = int(os.environ.get("ONDOL_MALFORMED_SEED", "1"))
+_COUNT = int(os.environ.get("ONDOL_MALFORMED_REQUESTS", "3000"))
+"""More with this variable; a number that failed comes again from the seed."""
+
+
+async def _exchange(server: Any, case: malformed.Malformed) -> tuple[int, dict[str, str], bytes]:
+    """Send one; who waits for what never comes waits a minute of the server's clock, then goes."""
+    path, _, query = case.target.partition("?")
+    scope = {
+        "type": "http",
+        "method": case.method,
+        "path": urllib.parse.unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in case.headers],
+        "ondol.identity": {"name": "admin", "groups": ["system:masters"]},
+    }
+    sent: list[Any] = []
+    is_received, is_streaming, is_over = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if is_received.is_set():
+            await is_streaming.wait()
+            return {"type": "http.disconnect"}
+        is_received.set()
+        return {"type": "http.request", "body": case.body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.start" and b"content-length" not in dict(message["headers"]):
+            is_streaming.set()
+
+    async def run() -> None:
+        await server.app(scope, receive, send)
+        is_over.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()
+        while not is_over.is_set():
+            await anyio.wait_all_tasks_blocked()
+            if not is_over.is_set():
+                is_streaming.set()
+                await server.clock.advance(10.0)
+    start, *chunks = sent
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in start["headers"]}
+    return start["status"], headers, b"".join(chunk.get("body", b"") for chunk in chunks)
+
+
+def _fault(case: malformed.Malformed, status: int, headers: dict[str, str], body: bytes) -> str:
+    """What is wrong with an answer; empty is nothing."""
+    if status >= 500 and status not in {501, 503, 504}:
+        return f"status {status}"
+    if status < 400 or case.method == "HEAD" or not headers.get("content-type", "").endswith("json"):
+        return ""
+    answer = msgspec.json.decode(body)
+    if answer.get("kind") != "Status":  # reviews and Tables of refusals have none
+        return f"{status} without a Status"
+    is_whole = all(isinstance(answer.get(field), str) for field in ("message", "reason"))
+    return "" if answer.get("code") == status and is_whole else f"not a whole Status: {body!r}"
+
+
+async def _send_all(server: Any, numbers: range) -> list[str]:
+    """The faults of the answers, in words."""
+    faults = []
+    for number in numbers:
+        case = malformed.request(_SEED, number)
+        try:
+            fault = _fault(case, *await _exchange(server, case))
+        except Exception as error:  # noqa: BLE001 - each is a fault
+            fault = f"{type(error).__name__}: {error}"
+        if fault:
+            faults.append(f"{number}: {case.method} {case.target[:200]} {case.body[:200]!r}: {fault}")
+    return faults
+
+
+@pytest.mark.timeout(1800)
+def test_malformed_requests_are_refused_in_form(start: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """No fault of the server's, no traceback, a whole Status; nothing is left behind; and it goes on."""
+
+    async def main() -> None:
+        async with start() as api:
+            await api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", THINGS)
+            await api.settle()
+            few = range(min(_COUNT, 600))
+            faults = await _send_all(api, few)
+            await api.settle()
+            tasks, objects = len(asyncio.all_tasks()), _living()
+            faults += await _send_all(api, few)
+            await api.settle()
+            assert len(asyncio.all_tasks()) <= tasks
+            # The same again leaves no more than the past that the store keeps, which is bounded.
+            assert _living() - objects < 25 * len(few), "objects of Python are left behind"
+            faults += await _send_all(api, range(len(few), _COUNT))
+            assert not faults, "\n".join([f"{len(faults)} faults of {_COUNT}", *faults[:40]])
+            written = await api.post("/api/v1/namespaces/default/configmaps", {"metadata": {"name": "after"}})
+            assert written.status == 201
+            assert (await api.get("/api/v1/namespaces/default/configmaps/after")).status == 200
+
+    anyio.run(main)
+    output = capfd.readouterr()
+    assert "Traceback" not in output.out + output.err
+
+
+def _living() -> int:
+    gc.collect()
+    return len(gc.get_objects())

@@ -157,15 +157,11 @@ async def test_quality_of_service(
 
 async def test_fields_nobody_acts_on_are_told(api: Any, pod: Make) -> None:
     """A warning a field, on create and when a change brings it, not on every write."""
-    runtime_class = {"metadata": {"name": "gvisor"}, "handler": "runsc"}
-    await api.post("/apis/node.k8s.io/v1/runtimeclasses", runtime_class)
-    document = pod(
-        "p", runtimeClassName="gvisor", volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}]
-    )
+    document = pod("p", hostUsers=False, volumes=[{"name": "v", "nfs": {"server": "s", "path": "/"}}])
     answer = await api.post(PODS, document)
     assert answer.status == 201, answer.json
     assert sorted(answer.warnings) == [
-        '299 - "spec.runtimeClassName: there is one runtime, the node\'s"',
+        '299 - "spec.hostUsers: user namespaces are not made, and the node refuses pods that want one"',
         '299 - "spec.volumes[0].nfs: the node refuses pods with such a volume"',
     ]
     assert (await api.patch(f"{PODS}/p", {"metadata": {"labels": {"a": "b"}}})).warnings == []

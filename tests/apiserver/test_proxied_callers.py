@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from tests.apiserver.edge import App, config, get, serving, tls
 
 from ondol import apiserver
 from ondol.apiserver import pki
+from ondol.apiserver.auth.authenticate import PROXY
 from ondol.apiserver.auth.request_headers import Names, Reader
-from ondol.apiserver.peers import ProxyAuthority
+from ondol.apiserver.peers import Peers, ProxyAuthority
 from ondol.base import errors
 from ondol.base.clock import SystemClock
 
@@ -56,6 +60,21 @@ async def test_an_authority_of_proxies_makes_no_users(issued: pki.Pki, other: pk
         assert (seen["ondol.proxy"], seen["ondol.certificate"]) == (False, None)
         seen = await get(address, tls(issued, "admin"))
         assert seen["ondol.certificate"]["name"] == "kubernetes-admin"
+
+
+def test_who_issued_a_certificate_is_told_by_its_key(issued: pki.Pki, other: pki.Pki) -> None:
+    """An authority below a proxies' one, which may call itself as the users' does, makes no users either."""
+    file = other.directory / "clients" / "admin.crt"
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    encoded = certificate.public_bytes(serialization.Encoding.DER)
+    connection = SimpleNamespace(getpeercert=lambda **_: encoded)
+    shown = {
+        "subject": ((("commonName", "root"),), (("organizationName", "system:masters"),)),
+        "issuer": ((("commonName", "ondol-ca"),),),
+    }
+    transport = SimpleNamespace(get_extra_info={"peercert": shown, "ssl_object": connection}.get)
+    peers = Peers(issued.ca_file.read_bytes(), (_own(issued, pki.FRONT_PROXY),))
+    assert peers.scope(transport) == {PROXY: False}
 
 
 async def _whoami(api: Any, proxy: bool | None, headers: dict[str, str]) -> Any:

@@ -85,6 +85,18 @@ def test_aliases_of_aliases_are_bounded(item: str) -> None:
         parse("\n".join(lines))
 
 
+@pytest.mark.parametrize(("aliases", "is_refused"), [(99, False), (100, True)])
+def test_aliases_are_counted_in_values(aliases: int, is_refused: bool) -> None:
+    """Many small values cost more than their bytes: no more are copied than a body may have of its own."""
+    items = yaml_text.VALUES_MAX // 100
+    text = f"a: &a [{', '.join('x' * items)}]\nb: [{', '.join(['*a'] * aliases)}]"
+    if is_refused:
+        with pytest.raises(errors.BadRequest, match="excessive aliasing"):
+            parse(text)
+    else:
+        assert len(parse(text)["b"]) == aliases
+
+
 def test_an_alias_is_a_copy() -> None:
     """What stands in two places may be changed in one of them."""
     value = parse("a: &x {b: [1]}\nc: *x")

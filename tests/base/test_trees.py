@@ -77,11 +77,16 @@ def test_a_link_or_a_file_is_no_tree(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("place", ["mount", "inner/mount"])
-def test_what_is_mounted_below_is_not_lost(tmp_path: Path, place: str) -> None:
-    """The mount and its files stay, and whoever removes the tree hears of it."""
+@pytest.mark.parametrize("is_bound", [False, True])
+def test_what_is_mounted_below_is_not_lost(tmp_path: Path, place: str, is_bound: bool) -> None:
+    """The mount and its files stay, of the same file system too, and whoever removes the tree hears of it."""
     point = tmp_path / "tree" / place
     point.mkdir(parents=True)
-    linux.mount("tmpfs", str(point), "tmpfs")
+    if is_bound:
+        (tmp_path / "outside").mkdir()
+        linux.mount(str(tmp_path / "outside"), str(point), "", linux.MS_BIND)
+    else:
+        linux.mount("tmpfs", str(point), "tmpfs")
     (point / "precious").touch()
     try:
         with pytest.raises(OSError, match="busy"):

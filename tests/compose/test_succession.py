@@ -20,6 +20,7 @@ from ondol.base import errors
 from ondol.compose import handover, succession
 from ondol.compose.handover import Handover, PartLeft, ProcessLeft, SocketLeft
 from ondol.compose.part import Epoch, Identity
+from ondol.compose.supervisor import Supervisor
 
 PATIENCE_S = 30.0
 
@@ -196,6 +197,17 @@ def test_a_stop_ends_those_that_leave_as_well(small: Small) -> None:
     small.process.terminate()
     assert small.process.wait(PATIENCE_S) == 0
     assert [pid for pid in pids if _is_alive(pid)] == []
+
+
+def test_a_part_that_there_is_no_more_is_let_go(tmp_path: Path) -> None:
+    """Its process leaves, and what it was heard by is closed."""
+    mine, its = socket.socketpair()
+    with its:
+        left = PartLeft("gone", os.getpid(), "ready", 0.0, 0, mine.detach(), Epoch())
+        inherited = Handover(handover.FORMAT, "0.1.0", os.getpid(), 1, (left,))
+        supervisor = Supervisor([], log_dir=tmp_path, inherited=inherited)
+        assert [each.name for each in supervisor.leaving] == ["gone"]
+        assert its.recv(1) == b""
 
 
 # The document

@@ -215,6 +215,36 @@ class Kubectl:
             yield process
 
 
+@dataclass(frozen=True, slots=True)
+class Helm:
+    """The real helm with one kubeconfig and one namespace; `scripts/setup dev` brings it."""
+
+    kubeconfig: Path
+    namespace: str
+    home: str = field(default_factory=lambda: str(_Caches.new()))
+
+    def run(self, *words: str | Path, timeout_s: float = 2 * PATIENCE_S) -> Result:
+        """Run it, whatever comes of it."""
+        beside = Path(sys.executable).parent / "helm"
+        program = shutil.which("helm") or str(beside)
+        assert Path(program).exists(), "no helm: scripts/setup dev fetches it"
+        at = ["--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace]
+        homes = {f"HELM_{kind}_HOME": f"{self.home}/{kind}" for kind in ("CACHE", "CONFIG", "DATA")}
+        return run([program, *words, *at], env=homes, timeout_s=timeout_s)
+
+    def __call__(self, *words: str | Path, timeout_s: float = 2 * PATIENCE_S) -> str:
+        """Run it and have it succeed: what it printed."""
+        result = self.run(*words, timeout_s=timeout_s)
+        assert result.status == 0, str(result)
+        return result.out
+
+    def refused(self, *words: str | Path) -> str:
+        """Run it and have it fail: what it said to that."""
+        result = self.run(*words)
+        assert result.status == 1, str(result)
+        return result.err
+
+
 class Started:
     """A process in the background, and the file it writes to."""
 

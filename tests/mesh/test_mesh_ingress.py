@@ -402,14 +402,17 @@ def tls_ingress(*hosts: str, name: str = "web", named: str = "x", created: int =
 
 
 def test_certificates_are_shown_by_name() -> None:
-    """A chain for each certificate with the names of its hosts, in a listener of its own; keys are apart."""
+    """Chains for each certificate, in a listener of its own; keys are apart.
+
+    A name has one although its certificate is that of all others, too: another's wildcard would have it.
+    """
     around = replace(
         AROUND,
         certificates={Key("default", "x"): TLS, Key("default", "y"): replace(TLS, name="default/y")},
     )
     listed = [
         tls_ingress("shop.example", "*.shop.example"),
-        tls_ingress("b.example", name="b", named="y", created=2),
+        tls_ingress("b.shop.example", name="b", named="y", created=2),
         tls_ingress(name="all", named="y", created=3),
     ]
     snapshot = translated(expanded(*listed, around=around), around)
@@ -417,7 +420,11 @@ def test_certificates_are_shown_by_name() -> None:
     assert b"PRIVATE" not in encoded
     listener = m.listener.Listener.FromString(encoded)
     names = {chain.name: sorted(chain.filter_chain_match.server_names) for chain in listener.filter_chains}
-    assert names == {"tls|default/x": ["*.shop.example", "shop.example"], "tls|default/y": []}
+    assert names == {
+        "tls|default/x": ["*.shop.example", "shop.example"],
+        "tls|default/y": ["b.shop.example"],
+        "tls|default/y|*": [],
+    }
     assert set(snapshot.of(types.SECRET)) == {"certificate|default/x", "certificate|default/y"}
     hosts = {
         host.name
@@ -425,7 +432,7 @@ def test_certificates_are_shown_by_name() -> None:
             snapshot.of(types.ROUTES)["ingress-tls"].body
         ).virtual_hosts
     }
-    assert hosts == {"shop.example", "*.shop.example", "b.example", "*"}
+    assert hosts == {"shop.example", "*.shop.example", "b.shop.example", "*"}
 
 
 def test_a_new_certificate_changes_its_secret_alone() -> None:

@@ -220,6 +220,7 @@ def test_what_the_node_does_is_told_as_the_kubelet_does(tmp_path: Path) -> None:
     activity.start_s.observe(0.3)
     activity.step_s[("create",)].observe(0.1)
     activity.started_containers[("container",)] += 1
+    activity.evictions[("memory.available",)] += 1
     with pytest.raises(OSError, match="x"), activity.call("create_container", clock):
         raise OSError("x")
     activity.probed(POD, "main", "readiness", "failed")
@@ -231,6 +232,7 @@ def test_what_the_node_does_is_told_as_the_kubelet_does(tmp_path: Path) -> None:
     assert of(page, "kubelet_pod_start_duration_seconds_count") == 1
     assert of(page, "kubelet_pod_worker_duration_seconds_bucket", operation_type="create", le="0.1") == 1
     assert of(page, "kubelet_runtime_operations_errors_total", operation_type="create_container") == 1
+    assert of(page, "kubelet_evictions", eviction_signal="memory.available") == 1
     assert of(page, "kubelet_volume_stats_capacity_bytes", namespace="shop", persistentvolumeclaim="c") > 0
     probes = samples(kubelet.probes(activity))
     assert (

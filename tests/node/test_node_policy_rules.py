@@ -124,6 +124,39 @@ async def test_a_pod_begins_once_its_policies_hold() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_the_first_pod_after_a_start_waits_too() -> None:
+    """The table that was put before anybody came does not stand for its."""
+    node = Node()
+    node.policies.listed = [DENY]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(node.rules.keep)
+        await node.settle()
+        assert node.kernel.selected() == set()
+
+        async def live() -> None:
+            await node.rules.admit(pod("a"), "10.244.0.2")
+            assert node.kernel.selected() == {"10.244.0.2"}
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(live)
+        await node.settle()
+        await node.settle()
+        pytest.fail("nobody has heard that the table holds")
+
+
+async def test_a_pod_begins_by_the_newest_of_its_object() -> None:
+    """Labels that came between what its worker was told and its start count."""
+    node = Node()
+    node.policies.listed = [WEB]
+    node.pods.listed = [pod("a", app="web")]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(node.rules.keep)
+        tasks.start_soon(node.rules.admit, pod("a"), "10.244.0.2")
+        await node.settle()
+        assert node.kernel.selected() == {"10.244.0.2"}
+        tasks.cancel_scope.cancel()
+
+
 async def test_what_cannot_be_programmed_keeps_pods_waiting() -> None:
     """They are running why; what is in the kernel stays, and it is tried again."""
     node = Node()

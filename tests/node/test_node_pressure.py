@@ -217,7 +217,10 @@ def is_evicted(current: Object) -> bool:
 
 
 def test_one_pod_at_a_time_is_sent_away() -> None:
-    """The one that uses the most; the other stays once there is room, and new ones are refused meanwhile."""
+    """The one that uses the most, and it is counted; the other stays once there is room.
+
+    New ones are refused meanwhile, which is no eviction.
+    """
 
     async def scene(world: Scene) -> None:
         machine = world.node.machine
@@ -244,6 +247,7 @@ def test_one_pod_at_a_time_is_sent_away() -> None:
         assert world.workers.conditions == frozenset()
         assert is_ready(await world.live("modest"))
         assert "Evicted" in await world.events("greedy")
+        assert world.workers._host.activity.evictions == {("memory.available",): 1}
 
     play(scene)
 

@@ -19,9 +19,11 @@ HELLO = Key("default", "hello")
 
 def test_a_revision_that_goes_while_the_counters_are_read() -> None:
     """It has nothing to be counted for any more, and all others are counted on."""
-    lister = SimpleNamespace(get=lambda _key: None, by_index=lambda *_: [])
+    lister = SimpleNamespace(get=lambda _key: None, by_index=lambda *_: [], list=list)
     informer = SimpleNamespace(lister=lister, add_index=lambda *_: None)
-    activator: Any = SimpleNamespace(demand=lambda _key: 1, close=lambda _key: None)
+    activator: Any = SimpleNamespace(
+        demand=lambda _key: 1, close=lambda _key: None, drop_unclaimed=lambda _keys: None
+    )
     reads: list[int] = []
 
     async def scene() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ondol.api import release
 from ondol.api.pod_security import policies
 from ondol.apiserver.auth import request_headers
 from ondol.apiserver.state_metrics import allowing
@@ -75,7 +76,7 @@ class ApiConfig:
     bookmark_interval_s: float = 60.0
     compaction_interval_s: float = 300.0
     event_ttl_s: float = 3600.0
-    kubernetes_minor: int = 36
+    kubernetes_minor: int = release.MINOR
     """The Kubernetes release whose API is served."""
     scratch_dir: Path | None = None
     """Where a copy for a backup is put while it is sent; none if there are no backups."""

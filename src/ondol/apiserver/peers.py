@@ -6,7 +6,6 @@ no users: they say in headers for whom they ask (`auth.request_headers`).
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -45,17 +44,15 @@ class Peers:
         """`authority` signs the certificates of users (PEM)."""
         self._users = x509.load_pem_x509_certificates(authority) if proxies else []
         self._proxies = [(x509.load_pem_x509_certificates(each.certificates), each.names) for each in proxies]
-        proxy_names = [name for each in proxies for name in _subjects(each.certificates)]
-        self._user_issuers = [name for name in _subjects(authority) if name not in proxy_names]
-        """Names by which no proxy's authority can be meant: then nothing more has to be looked at."""
 
     def scope(self, transport: Transport) -> Mapping[str, Any]:
         """What the scope of each request of a connection says of who asks."""
         certificate = transport.get_extra_info("peercert")
         if not certificate:
             return _NOBODY
-        if not self._proxies or certificate.get("issuer") in self._user_issuers:
+        if not self._proxies:
             return _user(certificate)
+        # Not by the name of who issued it: one below a proxies' authority can call itself as it likes.
         binary: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         presented = x509.load_der_x509_certificate(binary)
         for authorities, names in self._proxies:
@@ -86,13 +83,6 @@ def _common_name(certificate: Mapping[str, Any]) -> str:
 
 def _pairs(certificate: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [pair for relative in certificate.get("subject") or () for pair in relative]
-
-
-def _subjects(authorities: bytes) -> list[Any]:
-    """The names of authorities (PEM) in the form in which `ssl` shows the issuer of a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_verify_locations(cadata=authorities.decode("ascii"))
-    return [each["subject"] for each in context.get_ca_certs()]
 
 
 def _is_issued(certificate: x509.Certificate, authorities: Iterable[x509.Certificate]) -> bool:

@@ -18,7 +18,7 @@ import yaml
 from ondol.base import errors
 
 VALUES_MAX: Final = 100_000
-"""Scalars, lists and mappings of one body: some megabytes as people write them."""
+"""Scalars, lists and mappings of one body: some megabytes as people write them; and those of its aliases."""
 _EXPANDED_BYTES_MAX: Final = 3 * 1024 * 1024
 """What a body may be with its aliases written out: no more than a body without any."""
 
@@ -50,10 +50,11 @@ class Parsed(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """A value, and how many bytes it is worth with its aliases written out."""
+    """A value, and how many bytes and values it is worth with its aliases written out."""
 
     value: Any
     size: int
+    values: int = 1
 
 
 class _Merge:
@@ -69,6 +70,7 @@ class _Open:
     def __init__(self, event: Any) -> None:
         self.anchor: str | None = event.anchor
         self.size = 1
+        self.values = 1
         self.items: list[Any] | None = [] if isinstance(event, yaml.SequenceStartEvent) else None
         self.pairs: dict[str, Any] = {}
         self.merged: list[Any] = []
@@ -119,6 +121,8 @@ class _Reading:
         self._anchors: dict[str, _Node] = {}
         self._documents: list[Any] = []
         self._repeated: list[str] = []
+        self._copied = 0
+        """Values that aliases have been written out to."""
 
     def run(self, events: Iterator[Any]) -> Parsed:
         for event in events:
@@ -141,13 +145,16 @@ class _Reading:
 
     def _end(self, event: Any) -> None:
         ended = self._open.pop()
-        self._take(_Node(ended.value(), ended.size), ended.anchor, event)
+        self._take(_Node(ended.value(), ended.size, ended.values), ended.anchor, event)
 
     def _alias(self, event: Any) -> None:
         node = self._anchors.get(event.anchor)
         if node is None:  # or it stands inside of what it names, which has no end
             raise _refused(f"line {_line(event)}: unknown anchor '{event.anchor}' referenced")
-        self._take(_Node(_copy(node.value), node.size), None, event)
+        self._copied += node.values
+        if self._copied > VALUES_MAX:  # before they are: copies of copies grow faster than bytes tell
+            raise _refused("document contains excessive aliasing")
+        self._take(node._replace(value=_copy(node.value)), None, event)
 
     def _scalar(self, event: Any) -> None:
         if self._wants_key() and event.implicit[0] and event.value == "<<":
@@ -168,6 +175,7 @@ class _Reading:
             return
         around = self._open[-1]
         around.size += node.size
+        around.values += node.values
         if around.size > _EXPANDED_BYTES_MAX:
             raise _refused("document contains excessive aliasing")
         if around.items is not None:

@@ -36,16 +36,30 @@ def _empty(top: int) -> None:
     count = 0
     while inner := _only_folders(top):
         for name in inner:
+            if _is_removed(top, name):
+                continue
             folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
             try:
-                if os.fstat(folder).st_dev != os.fstat(top).st_dev:
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
                 for below in _only_folders(folder):
                     os.rename(below, f"{moved}{count}", src_dir_fd=folder, dst_dir_fd=top)
                     count += 1
             finally:
                 os.close(folder)
             os.rmdir(name, dir_fd=top)
+
+
+def _is_removed(top: int, name: str) -> bool:
+    """Whether a folder was empty, and is gone. The kernel says EBUSY of a mount before it looks into it.
+
+    Also of one from the same file system, whose device says nothing.
+    """
+    try:
+        os.rmdir(name, dir_fd=top)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _only_folders(folder: int) -> list[str]:

@@ -96,6 +96,12 @@ def adopt(running: Running, left: PartLeft) -> None:
         running.turn = Turn.ANEW
 
 
+def let_go(left: PartLeft) -> None:
+    """Listen no more to a process that is not taken up."""
+    if left.channel >= 0:
+        kept_sockets.adopted(left.channel).close()
+
+
 def keep(sockets: KeptSockets, left: SocketLeft) -> None:
     """Take up a socket."""
     sockets.put(left.part, left.name, kept_sockets.adopted(left.descriptor))

@@ -179,8 +179,9 @@ class Supervisor:
         if self._exposition is not None:
             self._exposition.close()
         for each in self._parts.values():
-            if each.channel is not None:
-                each.channel.close()
+            for one in (each.channel, each.former.channel if each.former is not None else None):
+                if one is not None:
+                    one.close()
         inherited = self._sockets.leave_to(running.part.name)
         child.become(
             running.part,
@@ -376,6 +377,7 @@ class Supervisor:
         for left in inherited.parts:
             running = self._parts.get(left.name)
             if running is None:  # there is no such part any more
+                succession.let_go(left)
                 self._leaving.append(Leaving(left.name, left.pid, self._now()))
                 continue
             succession.adopt(running, left)

@@ -51,9 +51,9 @@ class PolicyRules:
         """By uid, the pods that have an address now."""
         self._changed = Signal()
         self._tried = Signal()
-        self._asked = 0
+        self._asked = 1
         self._done = 0
-        """How often was asked for a table, and what of that is in the kernel."""
+        """How often was asked for a table, the first included that is put unasked; what is in the kernel."""
         self._refusal: tuple[int, str] = (0, "")
         """The latest that could not be had, and why."""
 
@@ -66,12 +66,12 @@ class PolicyRules:
         if old is None or new is None or objects.labels(old) != objects.labels(new):
             self._changed.set()
 
-    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+    def _pod_changed(self, _old: Object | None, new: Object | None) -> None:
         """Only of pods that are here, and only what policies look at."""
         here = None if new is None else self._here.get(objects.uid(new))
         if new is None or here is None:
             return  # what is gone from the API keeps its address until it is released
-        if old is None or here.looks(old) != here.looks(new) or here.document is None:
+        if here.document is None or here.looks(here.document) != here.looks(new):
             self._changed.set()
         here.document = new
 
@@ -82,8 +82,12 @@ class PolicyRules:
         self._here[record.uid] = _Here(record.namespace, record.address, self._document(record.uid))
 
     async def admit(self, pod: Mapping[str, Any], address: str) -> None:
-        """Return once the kernel holds what policies say of the pod; `HostError` if it cannot."""
-        self._here[objects.uid(pod)] = _Here(objects.namespace(pod), address, dict(pod))
+        """Return once the kernel holds what policies say of the pod; `HostError` if it cannot.
+
+        By the newest of its object: it may have been labelled since the worker was told of it.
+        """
+        document = self._document(objects.uid(pod)) or dict(pod)
+        self._here[objects.uid(pod)] = _Here(objects.namespace(pod), address, document)
         await self._programmed()
 
     async def release(self, uid: str) -> None:
@@ -139,7 +143,7 @@ class PolicyRules:
                 await self._clock.sleep(_RETRY_S)
                 self._changed.set()
                 continue
-            self._done = max(asked, 1)
+            self._done = asked
             self._tried.set()
 
     def _table(self) -> Table:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ondol.api import conditions, objects, resources
+from ondol.api import conditions, objects, release, resources
 from ondol.api.objects import Object
 from ondol.base import clock as time
 from ondol.base import errors, files, log
@@ -163,8 +163,8 @@ def status(
             "kernelVersion": machine.kernel,
             "osImage": machine.os_image,
             "containerRuntimeVersion": runtime,
-            "kubeletVersion": "v1.36.0",
-            "kubeProxyVersion": "v1.36.0",
+            "kubeletVersion": release.VERSION,
+            "kubeProxyVersion": release.VERSION,
             "operatingSystem": "linux",
             "architecture": machine.architecture,
         },

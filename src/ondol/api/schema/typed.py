@@ -24,7 +24,17 @@ from ondol.base import errors, quantity, timestamps
 
 _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0", "duration": "0s"}
 """Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
-_SHOWN_ZEROS: Final = {("io.k8s.api.apps.v1.StatefulSetStatus", "availableReplicas"): 0}
+_SHOWN_ZEROS: Final[Mapping[tuple[str, str], Any]] = {
+    ("io.k8s.api.apps.v1.StatefulSetStatus", "availableReplicas"): 0,
+    ("io.k8s.api.authentication.v1.TokenRequestStatus", "token"): "",
+    ("io.k8s.api.batch.v1.PodFailurePolicyOnPodConditionsPattern", "status"): "",
+    ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "currentHealthy"): 0,
+    ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "desiredHealthy"): 0,
+    ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "disruptionsAllowed"): 0,
+    ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "expectedPods"): 0,
+    ("io.k8s.api.rbac.v1.RoleRef", "apiGroup"): "",
+    ("io.k8s.api.scheduling.v1.PriorityClass", "value"): 0,
+}
 """Fields that the schema calls optional and that Go writes always; with the value of an absent one."""
 
 Decode: TypeAlias = Callable[[Any], Any]

@@ -71,15 +71,7 @@ def part(body: bytes, root: str) -> bytes:
         chosen = {"paths": paths, "definitions": definitions}
         gnostic.encode({"swagger": "2.0", "info": {"title": "", "version": ""}, **chosen})
         return msgspec.json.encode(chosen)
-    except (
-        msgspec.MsgspecError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        RecursionError,
-        struct.error,
-    ):
+    except _GARBAGE:
         return b""
 
 

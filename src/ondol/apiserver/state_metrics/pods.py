@@ -30,7 +30,7 @@ from ondol.apiserver.state_metrics.families import (
 )
 
 _Status: TypeAlias = Mapping[str, Any]
-_PHASES: Final = ("Pending", "Succeeded", "Failed", "Unknown", "Running")
+_PHASES: Final = ("Failed", "Pending", "Running", "Succeeded", "Unknown")
 _CLASSES: Final = ("BestEffort", "Burstable", "Guaranteed")
 _REASONS: Final = (
     "Evicted",

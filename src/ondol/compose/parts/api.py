@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ondol.apiserver.config import Audit
     from ondol.apiserver.peers import ProxyAuthority
     from ondol.apiserver.pki import Pki
+    from ondol.apiserver.server import Listen
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -74,11 +75,8 @@ async def main(context: Context) -> None:
         if settings.serverless
         else {},
     )
-    listen = [server.Listen("127.0.0.1", instance.ports.api)]
-    if os.geteuid() == 0:
-        listen.append(server.Listen(instance.bridge_address, instance.ports.api, free=True))
     serving = server.ServeConfig(
-        listen=tuple(listen),
+        listen=_listen(instance),
         certificate_file=pki.server_certificate_file,
         key_file=pki.server_key_file,
         client_ca_file=pki.ca_file,
@@ -99,6 +97,16 @@ async def main(context: Context) -> None:
         log_store.close()  # first: whoever is cancelled waits for nothing
         await poster.aclose()
         await forwarder.aclose()
+
+
+def _listen(instance: Instance) -> tuple[Listen, ...]:
+    """Where it listens: for this machine, and for pods where there are any."""
+    from ondol.apiserver.server import Listen
+
+    here = Listen("127.0.0.1", instance.ports.api)
+    if os.geteuid() != 0:
+        return (here,)
+    return here, Listen(instance.bridge_address, instance.ports.api, free=True)
 
 
 def _proxies(settings: Settings, pki: Pki) -> tuple[ProxyAuthority, ...]:

@@ -70,10 +70,8 @@ class Feed:
             self._expansion = expansion.expand(
                 listed, self._classes.lister.list(), self._surroundings(services)
             )
-            self._sources, self._alive = (
-                sources_now,
-                documents,
-            )  # an id is a document's for as long as that lives
+            # An id is a document's for as long as that lives.
+            self._sources, self._alive = sources_now, documents
         return self._refused.without(self._expansion)
 
     def observe(self, outcomes: Iterable[Outcome]) -> bool:

@@ -1,4 +1,4 @@
-"""TLS that ends at the gateway: one listener, a chain for each certificate, chosen by the name in the hello.
+"""TLS that ends at the gateway: one listener, chains for each certificate, chosen by the name in the hello.
 
 Certificates are resources of their own (SDS): a new one changes no listener, so no connection ends. Keys
 stand in no other resource, and the proxy shows them to nobody.
@@ -6,7 +6,7 @@ stand in no other resource, and the proxy shows them to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,20 +65,31 @@ def listener(
         address=m.socket(*place),
         enable_reuse_port=m.boolean(False),
         listener_filters=[inspector],
-        filter_chains=[_chain(each, identity, observation) for each in terminations],
+        filter_chains=[chain for each in terminations for chain in _chains(each, identity, observation)],
     )
     encoded = wire.encode(message)
     return Resource(NAME, wire.digest(encoded), encoded, tuple(origins))
 
 
-def _chain(
+def _chains(
     termination: Termination, identity: Identity, observation: Observation
+) -> Iterator[m.listener_components.FilterChain]:
+    """One for its names, one for whatever else: there its names would give way to others' wildcards."""
+    name = f"tls|{termination.name}"
+    if named := [host for host in termination.hosts if host != _ANY_NAME]:
+        chain = _chain(name, termination.secret, identity, observation)
+        chain.filter_chain_match.server_names.extend(named)
+        yield chain
+    if _ANY_NAME in termination.hosts:
+        yield _chain(f"{name}|{_ANY_NAME}", termination.secret, identity, observation)
+
+
+def _chain(
+    name: str, certificate: str, identity: Identity, observation: Observation
 ) -> m.listener_components.FilterChain:
-    chain = chains.http(f"tls|{termination.name}", NAME, identity, observation, ingress=True)
-    if _ANY_NAME not in termination.hosts:
-        chain.filter_chain_match.server_names.extend(termination.hosts)
+    chain = chains.http(name, NAME, identity, observation, ingress=True)
     chain.transport_socket.name = "envoy.transport_sockets.tls"
-    chain.transport_socket.typed_config.CopyFrom(m.any_of(context(termination.secret)))
+    chain.transport_socket.typed_config.CopyFrom(m.any_of(context(certificate)))
     return chain
 
 

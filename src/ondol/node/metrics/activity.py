@@ -1,4 +1,4 @@
-"""What the node does, counted where it happens: calls of the runtime, steps of pods, starts, probes."""
+"""What the node does, counted where it happens: calls of the runtime, steps, starts and evictions, probes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Activity:
         self.step_s: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_STEP_S))
         self.start_s = Histogram(_START_S)
         self.started_containers: Counter[tuple[str]] = Counter()
+        self.evictions: Counter[tuple[str]] = Counter()
+        """For what the machine was short of, by signal."""
         self.probes: Counter[tuple[str, ...]] = Counter()
         """By type, result, container, pod, namespace and uid."""
 

@@ -39,6 +39,12 @@ def families(node: str, activity: Activity, pods: Iterable[tuple[Spec, Record]])
         activity.started_containers,
         ["container_type"],
     )
+    yield metrics.unsuffixed(
+        "kubelet_evictions",
+        "Pods that were sent away for what the machine was short of.",
+        activity.evictions,
+        ["eviction_signal"],
+    )
     yield from _calls(activity)
     yield from _volumes(listed)
 

@@ -10,13 +10,14 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from ondol.api import release
 from ondol.base import protowire
 from ondol.node.pods.target import Answer
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _STATES: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _OPTIONS: Final = (
-    ("grpc.primary_user_agent", "kube-probe/1.36"),
+    ("grpc.primary_user_agent", f"kube-probe/{release.NAME}"),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -17,14 +17,15 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 import anyio
 from anyio.abc import ByteStream
 
+from ondol.api import release
 from ondol.base.clock import Clock
 from ondol.node.pods.target import Answer, Target
 
 Spec = Mapping[str, Any]
 Header = tuple[str, str]
 
-PROBE_AGENT: Final = "kube-probe/1.36"
-HOOK_AGENT: Final = "kube-lifecycle/1.36"
+PROBE_AGENT: Final = f"kube-probe/{release.NAME}"
+HOOK_AGENT: Final = f"kube-lifecycle/{release.NAME}"
 
 _BODY_MAX: Final = 10 * 1024
 _HEAD_MAX: Final = 1024 * 1024

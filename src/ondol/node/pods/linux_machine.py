@@ -118,14 +118,14 @@ class LinuxMachine:
 
     async def free_images(self, used: Collection[str], *, is_urgent: bool) -> None:
         engines = self._engines
-        levels = await self.readings()
-        level = levels.get("imagefs.available") or levels["nodefs.available"]
         now = engines.clock.monotonic()
         policy = engines.config.image_collection
-        bytes_ = sys.maxsize if is_urgent else image_collection.excess(level, policy)
         try:
+            levels = await self.readings()
+            level = levels.get("imagefs.available") or levels["nodefs.available"]
+            bytes_ = sys.maxsize if is_urgent else image_collection.excess(level, policy)
             await engines.images.free(used, bytes_, policy, now)
-        except (errors.OndolError, OSError) as error:
+        except (errors.OndolError, OSError, ValueError) as error:
             _log.warning("images_not_removed", error=str(error))
 
     # Containers

@@ -166,12 +166,6 @@ class PodWorkers:
             reason, message = resizing.pending(worker.pod, self._others(worker), self._host.allocatable)
             worker.resize(reason, message)
 
-    def _keep_ports_apart(self, worker: PodWorker) -> None:
-        """A pod that names its node itself takes no port from one that is there already."""
-        others = (other.pod for other in self._by_uid.values() if not other.is_over)
-        if refusal := port_admission.refusal(worker.pod, others):
-            worker.fail(port_admission.REASON, refusal)
-
     async def _drive(self, worker: PodWorker) -> None:
         """Run the worker to its end; one that fails unexpectedly starts anew from the disk."""
         try:
@@ -193,6 +187,12 @@ class PodWorkers:
         record = next((r for r in self._host.records.all() if r.uid == failed.uid), None)
         pod = self._listed().get(failed.uid)
         self._begin(failed.pod if pod is None else pod, record, has_vanished=pod is None)
+
+    def _keep_ports_apart(self, worker: PodWorker) -> None:
+        """A pod that names its node itself takes no port from one that is there already."""
+        others = (other.pod for other in self._by_uid.values() if not other.is_over)
+        if refusal := port_admission.refusal(worker.pod, others):
+            worker.fail(port_admission.REASON, refusal)
 
     # House-keeping
 

@@ -39,10 +39,12 @@ class Pressure:
         if not self._thresholds:
             return
         try:
-            readings = await self._host.machine.readings()
+            await self._look()
         except (OSError, ValueError) as error:
             _log.warning("machine_not_read", error=str(error))
-            return
+
+    async def _look(self) -> None:
+        readings = await self._host.machine.readings()
         met = eviction_thresholds.met(self._thresholds, readings)
         self._seen = lasting.seen(self._seen, met, self._host.clock.monotonic())
         if met:
@@ -89,6 +91,7 @@ class Pressure:
             message = ranking.message(candidate, threshold, readings)
             _log.warning("pod_evicted", pod=str(objects.key(candidate.pod)), resource=resource)
             workers[objects.uid(candidate.pod)].fail(decide.EVICTED, message)
+            self._host.activity.evictions[(threshold.signal,)] += 1
 
     async def _candidate(self, worker: PodWorker, resource: str) -> Candidate:
         try:

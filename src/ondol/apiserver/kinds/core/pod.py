@@ -118,6 +118,7 @@ UNSUPPORTED: Final = (
     Rule("securityContext.seLinuxChangePolicy", _NO_LSM),
     Rule("securityContext.seLinuxOptions", _NO_LSM),
     Rule("securityContext.windowsOptions", "containers are Linux containers"),
+    Rule("schedulingGroup", "pods are scheduled one by one, and wait for no group"),
     *volume_rules(),
     *(
         replace(rule, path=f"{group}[*].{rule.path}")
