@@ -14,6 +14,7 @@ CLASSES: Final = f"{GROUP}/ingressclasses"
 POLICIES: Final = f"{GROUP}/namespaces/default/networkpolicies"
 TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io"
 BACKEND: Final = {"service": {"name": "web", "port": {"number": 80}}}
+NGINX: Final = "nginx.ingress.kubernetes.io/"
 DEFAULT: Final = "ingressclass.kubernetes.io/is-default-class"
 
 
@@ -152,6 +153,31 @@ async def test_ingresses_get_the_default_class(api: Any) -> None:
         'annotations.kubernetes.io/ingress.class: Invalid value: "y": must match `ingressClassName` when'
     )
     assert (refused.status, message in refused.json["message"]) == (422, True)
+
+
+async def test_what_an_ingress_says_in_vain_is_warned_of(api: Any) -> None:
+    """A class that is not there; annotations for ingress-nginx, whatever the platform's class is called."""
+    one = _named("a", rules=[_rule()], ingressClassName="nginx")
+    one["metadata"]["annotations"] = {f"{NGINX}proxy-body-size": "8m", f"{NGINX}ssl-redirect": "true"}
+    warned = (await api.post(INGRESSES, one)).warnings
+    assert len(warned) == 1, warned
+    assert 'spec.ingressClassName: there is no IngressClass \\"nginx\\"' in warned[0]
+    await api.post(CLASSES, _named("nginx", controller="ondol.dev/ingress-controller"))
+    await api.post(CLASSES, _named("other", controller="x.io/c"))
+    one["metadata"]["name"] = "b"
+    warned = (await api.post(INGRESSES, one)).warnings
+    assert len(warned) == 1, warned
+    assert f"metadata.annotations[{NGINX}proxy-body-size]: nothing acts on it for class nginx" in warned[0]
+    labels = await api.patch(f"{INGRESSES}/b", {"metadata": {"labels": {"a": "b"}}})
+    assert labels.warnings == []
+    moved = await api.patch(f"{INGRESSES}/b", {"spec": {"ingressClassName": "other"}})
+    assert moved.warnings == []
+    marked = _named("c", rules=[_rule()])
+    marked["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "gone"}
+    warned = (await api.post(INGRESSES, marked)).warnings
+    assert any(
+        "annotations[kubernetes.io/ingress.class]: there is no IngressClass" in each for each in warned
+    )
 
 
 async def test_a_class_of_ingresses_is_answered_for_by_one(api: Any) -> None:

@@ -92,6 +92,7 @@ def test_the_ingress_is_told_where_it_listens(
         platform._write_status(instance, [Running(part) for part in parts.of(instance, chosen)], [])
         state = platform.status(settings.data_dir)
     assert state.ingress == f"http://{host}:{instance.ports.ingress}"
+    assert state.ingress_tls == f"https://{host}:{instance.ports.ingress_tls}"
 
 
 def test_a_log_that_cannot_be_written_hides_no_error() -> None:

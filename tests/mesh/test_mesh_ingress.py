@@ -18,7 +18,7 @@ from tests.certificates import certify
 
 from ondol.api.objects import Key, Object
 from ondol.contracts import ingress as words
-from ondol.mesh import evaluate
+from ondol.mesh import analysis, evaluate
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call
 from ondol.mesh.ingress import certificates, expansion, options
@@ -29,7 +29,7 @@ from ondol.mesh.ingress.refused import Refused
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translator
-from ondol.mesh.translate.world import World
+from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
 
 CLASSES = [
@@ -84,7 +84,7 @@ def expanded(*listed: Object, around: Surroundings = AROUND) -> Expansion:
     return expansion.expand(listed, CLASSES, around)
 
 
-def translated(expansion_: Expansion, around: Surroundings = AROUND) -> types.Snapshot:
+def translation_of(expansion_: Expansion, around: Surroundings = AROUND) -> tuple[World, Translation]:
     config = MeshConfig(Path("/"), "unix:/", "unix:/", Path("/"))
     world = World(
         namespaces=[{"metadata": {"name": "default"}}],
@@ -92,7 +92,11 @@ def translated(expansion_: Expansion, around: Surroundings = AROUND) -> types.Sn
         rules=expansion_.beside({name: [] for name in KINDS}),
         terminations=expansion_.terminations,
     )
-    return Translator(config).translate(world).snapshot
+    return world, Translator(config).translate(world)
+
+
+def translated(expansion_: Expansion, around: Surroundings = AROUND) -> types.Snapshot:
+    return translation_of(expansion_, around)[1].snapshot
 
 
 def led(listed: Sequence[Object], host: str, asked: str, around: Surroundings = AROUND) -> str:
@@ -287,6 +291,18 @@ def test_hosts_are_held_by_one_namespace() -> None:
     assert led([old, new], "shop.example", "/pay", around=around) == "a"
     reported = expanded(old, new, around=around).problems[Key("other", "web")]
     assert "HostHeld" in {each.reason for each in reported}
+
+
+def test_a_host_that_another_namespace_has_is_told_once() -> None:
+    """Not for HTTP and HTTPS each, and not by the names of Gateways that nobody wrote."""
+    around = replace(AROUND, services={**AROUND.services, **services("thief", namespace="other")})
+    old = an_ingress("web", rule("shop.example", path("/", "a")), created=1)
+    new = an_ingress("web", rule("shop.example", path("/pay", "thief")), namespace="other", created=2)
+    expansion_ = expanded(old, new, around=around)
+    findings = analysis.findings(*translation_of(expansion_, around))
+    reported = {each.message for each in findings if each.origin.namespace == "other"}
+    assert len(reported) == 1, reported
+    assert "host shop.example at the ingress is held by namespace default, whose rule" in reported.pop()
 
 
 # Annotations

@@ -153,6 +153,8 @@ def test_what_was_built_here_goes_before_docker_hub() -> None:
     ("reference", "hint"),
     [
         ("shop/ap:v1", ", which has ondol.local/shop/app:v1$"),
+        ("app", ", which has ondol.local/shop/app:v1$"),
+        ("app:2026.11-long-debian-version", ", which has ondol.local/shop/app:v1$"),
         ("nothing-like-it:7", "; `ondol image ls` lists what is in it$"),
     ],
 )

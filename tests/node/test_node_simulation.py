@@ -93,6 +93,30 @@ def test_a_crash_loop_backs_off() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("ends", ["deleted", "failed"])
+def test_only_who_runs_again_backs_off(ends: str) -> None:
+    """A container that ended for good, or with its pod, is not said to be restarted."""
+
+    async def scene(world: Scene) -> None:
+        world.node.runtime.programs[IMAGE] = Program(lifetime_s=1.0, code=42)
+        rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+        again = {"restartPolicy": "Never", "restartPolicyRules": rules}
+        await world.pod(container=again, spec={"restartPolicy": "Never"})
+        await world.until(lambda pod: state(pod).get("restartCount") == 0 and is_ready(pod))
+        lasting = Program() if ends == "deleted" else Program(lifetime_s=1.0, code=3)
+        world.node.runtime.programs[IMAGE] = lasting
+        await world.until(lambda pod: state(pod).get("restartCount") == 1)
+        if ends == "deleted":
+            await world.clock.sleep(5.0)
+            await world.client.delete(resources.POD, "p", "default")
+            await world.until(is_absent)
+        else:
+            await world.until(lambda pod: phase(pod) == "Failed")
+        assert "BackOff" not in await world.events()
+
+    play(scene)
+
+
 def test_a_runtime_that_fails() -> None:
     """Making and starting fail a few times, so do sandbox and volumes: it is told, and tried again."""
 

@@ -174,6 +174,7 @@ def _print_status(report: PlatformStatus, form: Format) -> None:
     terminal.write(
         f"\n{state}; {output.megabytes(report.memory_bytes)} in all; API {report.api}"
         + (f"; ingress {report.ingress}" if report.ingress else "")
+        + (f", TLS {report.ingress_tls}" if report.ingress_tls else "")
         + f"; metrics {report.metrics}"
     )
 

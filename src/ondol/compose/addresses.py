@@ -20,6 +20,11 @@ def ingress_url(address: str, port: int) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
+def ingress_tls_url(plain: str, port: int) -> str:
+    """Where TLS is, beside the ingress at the URL `plain`; empty where one of them is."""
+    return f"https{plain.removeprefix('http').rpartition(':')[0]}:{port}" if plain and port else ""
+
+
 def reserved_ports(instance: Instance) -> frozenset[HostPort]:
     """What nobody else is given: at every address what others connect to, at the bridge what pods use."""
     ports, bridge = instance.ports, instance.bridge_address

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ondol.base import errors, files, log
 from ondol.compose import (
+    addresses,
     doctor,
     folders,
     handover,
@@ -67,8 +68,8 @@ class PartStatus:
 class PlatformStatus:
     """The whole platform: `running` says a supervisor lives, `ready` that every part serves.
 
-    `ingress` is where Envoy was told to listen; empty until the supervisor has told of its parts. `metrics`
-    is where the metrics of every part are read.
+    `ingress` is where Envoy was told to listen, `ingress_tls` where it does once an Ingress has TLS; empty
+    until the supervisor has told of its parts. `metrics` is where the metrics of every part are read.
     """
 
     running: bool
@@ -76,6 +77,7 @@ class PlatformStatus:
     data_dir: str
     api: str
     ingress: str
+    ingress_tls: str
     metrics: str
     supervisor_pid: int
     memory_bytes: int
@@ -429,7 +431,7 @@ def status(data_dir: Path) -> PlatformStatus:
     instance = instances.load(data_dir)
     pid = supervisor_pid(instance) if instance is not None else None
     if instance is None or pid is None:
-        return PlatformStatus(False, False, str(data_dir), "", "", "", 0, 0, ())
+        return PlatformStatus(False, False, str(data_dir), "", "", "", "", 0, 0, ())
     parts = [_part_status(entry) for entry in _read_status(instance)]
     own = PartStatus(
         "supervisor",
@@ -441,12 +443,14 @@ def status(data_dir: Path) -> PlatformStatus:
         str(instance.status_file),
     )
     everything = (own, *parts)
+    ingress = next((part.address for part in parts if part.name == "envoy"), "")
     return PlatformStatus(
         running=True,
         ready=bool(parts) and all(part.state in (State.READY, LEAVING) for part in parts),
         data_dir=str(data_dir),
         api=instance.api_url,
-        ingress=next((part.address for part in parts if part.name == "envoy"), ""),
+        ingress=ingress,
+        ingress_tls=addresses.ingress_tls_url(ingress, instance.ports.ingress_tls),
         metrics=instance.metrics_url,
         supervisor_pid=pid,
         memory_bytes=sum(part.memory_bytes for part in everything),

@@ -236,12 +236,14 @@ def _claimed(dependencies: Dependencies) -> Iterator[Finding]:
     for servers in rules.at_ports(world.gateways, translation.ingress_ports).values():
         for each in rules.admissions(registry, servers, heard):
             if each.holder:
+                # Whoever wrote an Ingress has written, and can read, no Gateway.
+                gateway = f"the gateway {each.gateway.namespace}/{each.gateway.origin.name}"
+                place = "the ingress" if each.rule.has_plain_hosts else gateway
                 yield Finding(
                     each.rule.origin,
                     CLAIMED,
-                    f"host {each.host} at the gateway {each.gateway.namespace}/{each.gateway.origin.name} is "
-                    f"held by namespace {each.holder}, whose rule is older or whose name it bears: "
-                    "this rule is not served for it",
+                    f"host {each.host} at {place} is held by namespace {each.holder}, whose rule is older or "
+                    "whose name it bears: this rule is not served for it",
                 )
 
 

@@ -143,11 +143,19 @@ def spellings(reference: str) -> list[str]:
 
 
 def _alike(reference: str, stored: Collection[str | None]) -> str:
-    """What a person may have meant: the stored names most like the one that is missing."""
-    tags = {name: name.rpartition("/")[2] for name in stored if name}
-    close = difflib.get_close_matches(reference.rpartition("/")[2], tags.values(), n=_ALIKE_MAX)
-    names = sorted(name for name, tail in tags.items() if tail in close)[:_ALIKE_MAX]
-    return f", which has {' and '.join(names)}" if names else "; `ondol image ls` lists what is in it"
+    """What a person may have meant: the stored names most like it, then such images under other tags."""
+    tails = {name: name.rpartition("/")[2] for name in sorted(filter(None, stored))}
+    bare = {name: repository(tail) for name, tail in tails.items()}
+    missing = reference.rpartition("/")[2]
+    names = [*_close(missing, tails), *_close(repository(missing), bare)]
+    best = list(dict.fromkeys(names))[:_ALIKE_MAX]
+    return f", which has {' and '.join(best)}" if best else "; `ondol image ls` lists what is in it"
+
+
+def _close(text: str, texts: Mapping[str, str]) -> list[str]:
+    """The keys of texts like this one, the most like first."""
+    close = difflib.get_close_matches(text, set(texts.values()), n=_ALIKE_MAX)
+    return [name for each in close for name, own in texts.items() if own == each]
 
 
 _TEXTS: Final = ("User", "WorkingDir", "StopSignal")

@@ -140,9 +140,18 @@ class TrackedPod:
         self.keep(lifecycle.failed(self.record, reason, message))
 
     def keep_exit(self, name: str, record: Record) -> None:
-        """A container has ended: the record says how, and whether it is backed off from."""
+        """A container has ended: the record says how, and whether it is backed off from.
+
+        Only who is to run again is told to be: not what ended for good, and nothing of a pod that ends.
+        """
         self.unhealthy.pop(name, None)
-        if record.container(name).retry_at > self.host.clock.now():
+        container = record.container(name)
+        runs_again = (
+            not self.is_ending
+            and not record.failed_reason
+            and lifecycle.should_restart(self.pod, self.spec_of(name), container)
+        )
+        if runs_again and container.retry_at > self.host.clock.now():
             who = f"{self.record.name}_{self.record.namespace}({self.uid})"
             self.event(
                 "Warning", "BackOff", f"Back-off restarting failed container {name} in pod {who}", name
