@@ -22,7 +22,7 @@ def test_a_revision_that_goes_while_the_counters_are_read() -> None:
     lister = SimpleNamespace(get=lambda _key: None, by_index=lambda *_: [], list=list)
     informer = SimpleNamespace(lister=lister, add_index=lambda *_: None)
     activator: Any = SimpleNamespace(
-        demand=lambda _key: 1, close=lambda _key: None, drop_unclaimed=lambda _keys: None
+        demand=lambda _key: 1, close=lambda _key: None, drop_unclaimed=lambda _keys: None, is_retired=False
     )
     reads: list[int] = []
 

@@ -124,13 +124,16 @@ async def job(platform: Platform, rng: random.Random) -> None:
 
 
 async def lose_a_pod(platform: Platform, rng: random.Random) -> None:
-    """Somebody deletes one, at once or gracefully; those that promises are made of are left alone."""
+    """Somebody deletes one; those that promises are made of are left alone.
+
+    Not at once (`--force`): who asks for that is not told when the pod has ended, and gets its successor before.
+    """
     pods = [pod for pod in platform.pods() if objects.labels(pod).get("app") not in ("steady", "guarded")]
     if not pods:
         return
     pod = rng.choice(pods)
     await platform.client.delete(
-        resources.POD, objects.name(pod), NAMESPACE, grace_period_s=rng.choice([None, 0, 2])
+        resources.POD, objects.name(pod), NAMESPACE, grace_period_s=rng.choice([None, 1, 2])
     )
 
 

@@ -26,7 +26,6 @@ _STRUCT_ZEROS: Final = {"int-or-string": 0, "quantity": "0", "duration": "0s"}
 """Structs in Go, though scalars in JSON: an absent one is written as its zero value."""
 _SHOWN_ZEROS: Final[Mapping[tuple[str, str], Any]] = {
     ("io.k8s.api.apps.v1.StatefulSetStatus", "availableReplicas"): 0,
-    ("io.k8s.api.authentication.v1.TokenRequestStatus", "token"): "",
     ("io.k8s.api.batch.v1.PodFailurePolicyOnPodConditionsPattern", "status"): "",
     ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "currentHealthy"): 0,
     ("io.k8s.api.policy.v1.PodDisruptionBudgetStatus", "desiredHealthy"): 0,
