@@ -12,7 +12,12 @@ import pytest
 from kr8s.asyncio.objects import ConfigMap, Deployment, Namespace, Pod, new_class
 from tests.e2e.harness import ApiServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.anyio]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.anyio,
+    # It tells of every release that came out after its own.
+    pytest.mark.filterwarnings("ignore:Kubernetes version .* is not supported"),
+]
 
 SPACE = "kr"
 

@@ -16,7 +16,12 @@ from lightkube.resources.core_v1 import Pod
 from tests.e2e import objects
 from tests.e2e.harness import Kubectl, Platform
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.root,
+    # kr8s tells of every release that came out after its own.
+    pytest.mark.filterwarnings("ignore:Kubernetes version .* is not supported"),
+]
 
 _SAYS = "import time\nfor n in range(3): print('line', n, flush=True)\ntime.sleep(600)"
 
