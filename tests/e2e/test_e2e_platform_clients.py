@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Kubernetes version .* is not supported"),
 ]
 
-_SAYS = "import time\nfor n in range(3): print('line', n, flush=True)\ntime.sleep(600)"
+_SAYS = "import time\nfor n in range(3): print(f'line {n}\\n', end='', flush=True)\ntime.sleep(600)"
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ async def job(platform: Platform, rng: random.Random) -> None:
 async def lose_a_pod(platform: Platform, rng: random.Random) -> None:
     """Somebody deletes one; those that promises are made of are left alone.
 
-    Not at once (`--force`): who asks for that is not told when the pod has ended, and gets its successor before.
+    Not at once (`--force`): who asks for that gets a successor before the pod has ended.
     """
     pods = [pod for pod in platform.pods() if objects.labels(pod).get("app") not in ("steady", "guarded")]
     if not pods:
