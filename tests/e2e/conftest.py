@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ def kubectl_caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kubectl")
     harness.keep_caches_in(folder)
     return folder
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """What a client of others has left open is collected in its own test, not in one that comes later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ pytestmark = [
     pytest.mark.anyio,
     # It tells of every release that came out after its own.
     pytest.mark.filterwarnings("ignore:Kubernetes version .* is not supported"),
+    # Nor does it close all its connections: see `collected`.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
 ]
 
 SPACE = "kr"

@@ -60,9 +60,8 @@ def test_kubernetes_own_client(platform: Platform, speaker: Kubectl) -> None:
         assert [next(lines) for _ in range(3)] == ["line 0", "line 1", "line 2"]
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # it does not close its sockets
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("collected")
 def test_kr8s(platform: Platform, speaker: Kubectl) -> None:
     """Exec, logs, a port of the pod, and a wait for a condition."""
     api = kr8s.api(kubeconfig=str(platform.kubeconfig), namespace=speaker.namespace)
