@@ -69,7 +69,8 @@ async def collect(path: Path, options: logs.LogOptions, is_over: Callable[[], bo
     ("options", "expected"),
     [
         (logs.LogOptions(), "one\ntwo\nthree\n"),
-        (logs.LogOptions(tail_lines=2), "three\n"),
+        (logs.LogOptions(tail_lines=1), "three\n"),
+        (logs.LogOptions(tail_lines=2), "two\nthree\n"),
         (logs.LogOptions(tail_lines=0), ""),
         (logs.LogOptions(stream="stderr"), "two\n"),
         (logs.LogOptions(limit_bytes=6), "one\ntw"),
@@ -111,7 +112,9 @@ def test_the_last_lines_of_any_log(sizes: list[int], tail: int, parts: int) -> N
         path = Path(folder, "0.log")
         for number, line in enumerate(lines):
             with path.open("a") as file:
-                file.write(f"2026-01-01T00:00:01+00:00 stdout F {line}\n")
+                for part in line[: len(line) % 3]:  # as of a program that does not buffer
+                    file.write(f"2026-01-01T00:00:01+00:00 stdout P {part}\n")
+                file.write(f"2026-01-01T00:00:01+00:00 stdout F {line[len(line) % 3 :]}\n")
             if parts and number % 11 == parts:
                 logs.set_aside(path, float(number), 100)
                 os.utime(next(path.parent.glob(f"{path.name}.{number * 1000}")), (number, number))

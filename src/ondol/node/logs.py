@@ -133,23 +133,39 @@ def _opened(path: Path, tail_lines: int | None, stack: contextlib.ExitStack) -> 
 
 
 def _seek_tail(file: BinaryIO, lines: int) -> int:
-    """Stand before the last `lines` whole lines, or at the beginning; how many there are from there on."""
-    end = file.seek(0, os.SEEK_END)
-    counted = -1  # the newest line end closes the last line, it begins none
-    for start in range(max(end - _CHUNK, 0), -_CHUNK, -_CHUNK):
-        file.seek(max(start, 0))
-        block = file.read(min(_CHUNK, end - max(start, 0)))
-        end = max(start, 0)
-        at = len(block)
-        while (at := block.rfind(b"\n", 0, at)) >= 0:
-            counted += 1
+    """Stand before the last `lines` lines, or at the beginning; how many there are from there on.
+
+    Parts of a line are one: a program that does not buffer, as Python does in most images, writes a line and
+    its end apart, and whoever asks for one line would often be given the end alone.
+    """
+    counted = 0
+    for position, entry in _backwards(file):
+        parsed = parse(entry)
+        if parsed is None or parsed.is_whole or counted == 0:
             if counted == lines:
-                file.seek(end + at + 1)
+                file.seek(position + len(entry) + 1)
                 return lines
-        if end == 0:
-            break
+            counted += 1
     file.seek(0)
-    return counted + 1
+    return counted
+
+
+def _backwards(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The entries of a file from the newest on, without their ends, each with where it begins."""
+    end = file.seek(0, os.SEEK_END)
+    rest = b""
+    while end > 0:
+        start = max(end - _CHUNK, 0)
+        file.seek(start)
+        first, *entries = (file.read(end - start) + rest).split(b"\n")
+        position = start + len(first) + sum(len(entry) + 1 for entry in entries) + 1
+        for entry in reversed(entries):
+            position -= len(entry) + 1
+            if entry:  # behind the last end there is nothing
+                yield position, entry
+        rest, end = first, start
+    if rest:
+        yield 0, rest
 
 
 async def _selected(file: BinaryIO, chosen: _Filter) -> AsyncIterator[bytes]:
