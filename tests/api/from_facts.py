@@ -57,4 +57,14 @@ def document(draw: st.DrawFn, type_name: str, depth: int) -> dict[str, Any]:
         if field.path and (depth > 0 or facts.split(field.type)[1] in facts.SCALARS)
     }
     chosen = draw(st.lists(st.sampled_from(sorted(described)), unique=True, max_size=4)) if described else []
-    return {name: draw(value(described[name].type, depth)) for name in chosen}
+    drawn = {name: draw(value(described[name].type, depth)) for name in chosen}
+    return {name: _told_apart(described[name], listed) for name, listed in drawn.items()}
+
+
+def _told_apart(field: facts.Field, drawn: Any) -> Any:
+    """A list whose items have keys has each of them once: what two of one key mean, nobody says."""
+    keys = field.list_keys or ((field.patch_merge_key,) if field.patch_merge_key else ())
+    if not keys or not isinstance(drawn, list):
+        return drawn
+    once = {str([item.get(key) for key in keys]): item for item in drawn}
+    return list(once.values())
