@@ -58,10 +58,10 @@ def document(draw: st.DrawFn, type_name: str, depth: int) -> dict[str, Any]:
     }
     chosen = draw(st.lists(st.sampled_from(sorted(described)), unique=True, max_size=4)) if described else []
     drawn = {name: draw(value(described[name].type, depth)) for name in chosen}
-    return {name: _told_apart(described[name], listed) for name, listed in drawn.items()}
+    return {name: _once_a_key(described[name], listed) for name, listed in drawn.items()}
 
 
-def _told_apart(field: facts.Field, drawn: Any) -> Any:
+def _once_a_key(field: facts.Field, drawn: Any) -> Any:
     """A list whose items have keys has each of them once: what two of one key mean, nobody says."""
     keys = field.list_keys or ((field.patch_merge_key,) if field.patch_merge_key else ())
     if not keys or not isinstance(drawn, list):
