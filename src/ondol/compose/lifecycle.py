@@ -25,8 +25,6 @@ _PROBE_POLL_S: Final = 0.02
 _HEIR_ATTEMPTS: Final = 3
 BASES: Final = 16
 """How many lines of descent an engine can have before the first number comes again."""
-LINGER_S: Final = 900.0
-"""How long a process that was succeeded may go on with what it has begun."""
 
 
 class State(enum.StrEnum):

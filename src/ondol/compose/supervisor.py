@@ -30,6 +30,7 @@ from ondol.compose.lifecycle import Former, Leaving, Running, State, Turn
 from ondol.compose.part import DROP, KEEP, Notify, Part
 from ondol.compose.succession import Succession
 from ondol.compose.watchdog import Verdict
+from ondol.contracts import proxy
 
 if TYPE_CHECKING:
     from ondol.compose.supervisor_metrics import (
@@ -395,7 +396,7 @@ class Supervisor:
         self._close(former.channel)
         if running.part.overlaps:
             os.kill(former.pid, signal.SIGUSR1)
-        self._leaving.append(Leaving(running.part.name, former.pid, self._now() + lifecycle.LINGER_S))
+        self._leaving.append(Leaving(running.part.name, former.pid, self._now() + proxy.LINGER_S))
         self._log.info("former_part_leaves", name=running.part.name, pid=former.pid)
 
     def _reinstate(self, running: Running, former: Former) -> None:

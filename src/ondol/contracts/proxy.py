@@ -83,6 +83,8 @@ MARK: Final = 0x0D00_0000
 MARK_MASK: Final = 0xDF00_0000
 INSTANCE_MASK: Final = 0x00FF_FFFF
 _PASSTHROUGH: Final = 0x2000_0000
+LINGER_S: Final = 900
+"""What a proxy that was succeeded gets; then what is still open is cut. As Envoy's own default."""
 
 
 def mark(instance: str, *, passthrough: bool = False) -> int:

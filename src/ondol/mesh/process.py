@@ -23,6 +23,7 @@ from typing import Final
 
 from ondol.base import errors, unix_socket
 from ondol.base.unix_http import UnixConnection
+from ondol.contracts import proxy
 from ondol.mesh import bootstrap
 from ondol.mesh.config import MeshConfig
 
@@ -47,8 +48,6 @@ _SOCKETS: Final = "hot"
 """How the names of the sockets begin by which an Envoy speaks with its successor."""
 _DRAIN_S: Final = 45
 """What connections get to end by themselves when their listener or chain goes, as in Istio."""
-LINGER_S: Final = 900
-"""What an Envoy gets that was succeeded; then what is still open is cut. As Envoy's own default."""
 _VERSION_TIMEOUT_S: Final = 10.0
 _VALIDATE_TIMEOUT_S: Final = 30.0
 _PEER: Final = struct.Struct("3i")
@@ -90,7 +89,7 @@ def _lasting(config: MeshConfig) -> list[str]:
         "--drain-time-s",
         str(_DRAIN_S),
         "--parent-shutdown-time-s",
-        str(LINGER_S),
+        str(proxy.LINGER_S),
     ]
 
 
