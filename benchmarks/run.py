@@ -18,12 +18,15 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import api_load
 import at_size
+import events as event_rates
+import scaling as steps
 
 from ondol import client as clients
 from ondol.api import conditions, objects
@@ -34,10 +37,15 @@ from ondol.cli import shop
 from ondol.client import Client
 from ondol.compose import parts, platform, settings
 from ondol.compose.instance import Instance
+from ondol.contracts import mesh as mesh_kinds
 from ondol.contracts import serving
 
 HERE = Path(__file__).resolve().parent
 ROUNDS = 20
+FUNCTIONS = 8
+FUNCTION_ROUNDS = 200
+PAUSE_S = 0.6
+"""After a service has come to rest: what is kept ready for the next start is ready by then."""
 NAMESPACE = "bench"
 LOAD_IMAGE = "ondol.local/bench/load:latest"
 
@@ -162,38 +170,81 @@ def cold(instance: Instance) -> list[Row]:
     ]
 
 
+def function(instance: Instance) -> list[Row]:
+    """Cold requests to Python that needs no package, as functions do: 200, of eight services in turn."""
+    _build(instance)
+    times = sorted(anyio.run(_cold_functions, instance))
+    return [
+        _row(
+            f"serverless: Python from zero, {rank}",
+            times[min(len(times) - 1, int(len(times) * share))] * 1000,
+            "ms",
+            aim,
+            spread=times,
+            scale=1000,
+        )
+        for rank, share, aim in (("p50", 0.5, 30.0), ("p99", 0.99, 80.0))
+    ]
+
+
+async def _cold_functions(instance: Instance) -> list[float]:
+    """Each service rests while the others are asked."""
+    times = []
+    names = [f"function-{number}" for number in range(FUNCTIONS)]
+    async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
+        await _namespace(client)
+        for name in names:
+            await client.apply(serving.SERVICE, _serverless(name))
+        for name in names:
+            await _until(partial(_ready, client, serving.SERVICE, name))
+        for number in range(FUNCTION_ROUNDS):
+            name = names[number % FUNCTIONS]
+            await _until(partial(_no_pods, client, name))
+            await anyio.sleep(PAUSE_S)
+            times.append(await _first_answer(instance, name))
+        for name in names:
+            await client.delete(serving.SERVICE, name, NAMESPACE)
+    return times
+
+
+async def _first_answer(instance: Instance, name: str) -> float:
+    began = time.monotonic()
+    host = f"{name}.{NAMESPACE}.localhost"
+    status, _body = await anyio.to_thread.run_sync(shop.fetch, instance, host, "/")
+    if status != 200:
+        raise SystemExit(f"the cold request was answered {status}")
+    return time.monotonic() - began
+
+
+def _serverless(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {"autoscaling.knative.dev/window": "6s"}},
+                "spec": {"containers": [{"image": LOAD_IMAGE}]},
+            }
+        },
+    }
+
+
 async def _cold_starts(instance: Instance) -> list[float]:
     times = []
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
         await _namespace(client)
-        document = {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Service",
-            "metadata": {"name": "cold", "namespace": NAMESPACE},
-            "spec": {
-                "template": {
-                    "metadata": {"annotations": {"autoscaling.knative.dev/window": "6s"}},
-                    "spec": {"containers": [{"image": LOAD_IMAGE}]},
-                }
-            },
-        }
-        await client.apply(serving.SERVICE, document)
+        await client.apply(serving.SERVICE, _serverless("cold"))
         await _until(lambda: _ready(client, serving.SERVICE, "cold"))
         for _ in range(ROUNDS):
-            await _until(lambda: _no_pods(client))
-            began = time.monotonic()
-            status, _body = await anyio.to_thread.run_sync(
-                lambda: shop.fetch(instance, f"cold.{NAMESPACE}.localhost", "/")
-            )
-            if status != 200:
-                raise SystemExit(f"the cold request was answered {status}")
-            times.append(time.monotonic() - began)
+            await _until(partial(_no_pods, client, "cold"))
+            times.append(await _first_answer(instance, "cold"))
         await client.delete(serving.SERVICE, "cold", NAMESPACE)
     return times
 
 
-async def _no_pods(client: Client) -> bool:
-    selector = "serving.knative.dev/service=cold"
+async def _no_pods(client: Client, name: str) -> bool:
+    selector = f"serving.knative.dev/service={name}"
     return not (await client.list(kinds.POD, NAMESPACE, label_selector=selector)).items
 
 
@@ -201,46 +252,86 @@ async def _ready(client: Client, resource: objects.Resource, name: str) -> bool:
     return conditions.is_true(await client.get(resource, name, NAMESPACE), "Ready")
 
 
-def mesh(instance: Instance) -> list[Row]:
-    """The same client at 1,000 requests a second, through the proxy and straight to the pod."""
+def scaling(instance: Instance) -> list[Row]:
+    """A step of load on one replica of twenty; then as much while a revision is rolled out, and so on."""
     _build(instance)
-    through, direct = anyio.run(_mesh, instance)
-    note = f"through {through}, direct {direct}"
+    figures = steps.measure(instance, LOAD_IMAGE)
+    rows = []
+    for what, figure in figures.items():
+        if isinstance(figure, float):
+            rows.append(_row(f"serverless: {what}", figure, "s", 3.0))
+        else:
+            note = f"of {figure['answered'] + figure['failed']} requests {' '.join(figure['failures'])}"
+            rows.append(_row(f"serverless: {what}, failed", figure["failed"], "", 0.0, note=note))
+    return rows
+
+
+def mesh(instance: Instance) -> list[Row]:
+    """The same client at 1,000 requests a second: straight to a pod, through the proxy, to a guarded pod."""
+    _build(instance)
+    figures = anyio.run(_mesh, instance)
+    note = ", ".join(f"{way} {figure}" for way, figure in figures.items())
+    aims = {"through": (0.5, 2.0), "guarded": (0.5, 2.0)}
+    words = {"through": "mesh hop", "guarded": "mesh hop with certificates and a policy"}
     return [
         _row(
-            f"mesh hop at 1,000 req/s, added {p}",
-            through[f"{p}_ms"] - direct[f"{p}_ms"],
+            f"{words[way]} at 1,000 req/s, added {p}",
+            figures[way][f"{p}_ms"] - figures["direct"][f"{p}_ms"],
             "ms",
             aim,
             note=note,
         )
-        for p, aim in (("p50", 0.5), ("p99", 2.0))
+        for way, pair in aims.items()
+        for p, aim in zip(("p50", "p99"), pair, strict=True)
     ]
 
 
-async def _mesh(instance: Instance) -> tuple[dict[str, float], dict[str, float]]:
+async def _mesh(instance: Instance) -> dict[str, dict[str, float]]:
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
         await _namespace(client)
-        server = _pod("server", [{"name": "main", "image": LOAD_IMAGE}], labels={"app": "server"})
-        await client.apply(kinds.POD, server)
-        service = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "server", "namespace": NAMESPACE},
-            "spec": {
-                "selector": {"app": "server"},
-                "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
-            },
-        }
-        await client.apply(kinds.SERVICE, service)
-        await _until(lambda: _ready(client, kinds.POD, "server"))
+        await client.apply(mesh_kinds.AUTHORIZATION_POLICY, _policy("guarded"))
+        for name in ("server", "guarded"):
+            await client.apply(
+                kinds.POD, _pod(name, [{"name": "main", "image": LOAD_IMAGE}], labels={"app": name})
+            )
+            await client.apply(kinds.SERVICE, _service(name))
+            await _until(partial(_ready, client, kinds.POD, name))
         address = objects.status(await client.get(kinds.POD, "server", NAMESPACE))["podIP"]
-        rounds: dict[str, list[dict[str, float]]] = {"through": [], "direct": []}
-        for number in range(3):  # in turn, so that a drift of the machine falls on both
-            rounds["through"].append(await _load(client, f"through-{number}", "server", 80, {}))
-            opted_out = {"istio.io/dataplane-mode": "none"}
-            rounds["direct"].append(await _load(client, f"direct-{number}", address, 8080, opted_out))
-    return _median(rounds["through"]), _median(rounds["direct"])
+        opted_out = {"istio.io/dataplane-mode": "none"}
+        ways: dict[str, tuple[str, int, dict[str, str]]] = {
+            "direct": (address, 8080, opted_out),
+            "through": ("server", 80, {}),
+            "guarded": ("guarded", 80, {}),
+        }
+        rounds: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for number in range(3):  # in turn, so that a drift of the machine falls on all
+            for way, target in ways.items():
+                rounds[way].append(await _load(client, f"{way}-{number}", *target))
+    return {way: _median(reports) for way, reports in rounds.items()}
+
+
+def _service(name: str) -> dict[str, Any]:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"selector": {"app": name}, "ports": ports},
+    }
+
+
+def _policy(app: str) -> dict[str, Any]:
+    """Whoever is of the namespace may read, with mutual TLS."""
+    rule = {
+        "from": [{"source": {"namespaces": [NAMESPACE]}}],
+        "to": [{"operation": {"methods": ["GET", "POST"]}}],
+    }
+    return {
+        "apiVersion": mesh_kinds.AUTHORIZATION_POLICY.api_version,
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": app, "namespace": NAMESPACE},
+        "spec": {"selector": {"matchLabels": {"app": app}}, "rules": [rule]},
+    }
 
 
 def _median(reports: list[dict[str, float]]) -> dict[str, float]:
@@ -316,15 +407,29 @@ def watchers(instance: Instance) -> list[Row]:
     ]
 
 
+def events(_instance: Instance) -> list[Row]:
+    """Events kept and delivered, by a data plane and a NATS of its own: without proxy or API server."""
+    figures = event_rates.figures()
+    rate, late_ms = figures["delivered_per_s"], figures[f"p99_ms_at_{event_rates.RATE}"]
+    note = f"{figures['plane_us_per_event']} µs of the plane, {figures['nats_us_per_event']} of NATS each"
+    return [
+        Row("events kept and delivered, 1 KB", rate, "/s", "≥ 5,000", good=rate >= 5000, note=note),
+        Row("event, sent to delivered, at 1,000/s, p99", late_ms, "ms", "≤ 20", good=late_ms <= 20),
+    ]
+
+
 MEASUREMENTS: dict[str, Callable[[Instance], list[Row]] | None] = {
     "up": None,
     "memory": memory,
     "pod": pod,
     "cold": cold,
+    "function": function,
+    "scaling": scaling,
     "mesh": mesh,
     "api": api,
     "services": services,
     "watchers": watchers,
+    "events": events,
 }
 
 

@@ -64,16 +64,26 @@ def traces(instance: Instance) -> dict[str, frozenset[str]]:
 
 def _names(folder: Path, *inner: str) -> frozenset[str]:
     places = [folder / name for name in inner] if inner else [folder]
-    return frozenset(str(entry) for place in places if place.is_dir() for entry in place.iterdir())
+    entries = (str(entry) for place in places if place.is_dir() for entry in place.iterdir())
+    return frozenset(entry for entry in entries if not _is_prepared(entry))
 
 
 def _groups(instance: Instance) -> list[str]:
-    roots = Path("/sys/fs/cgroup").glob(f"**/ondol-{instance.id}")
-    return [str(group) for root in roots for group in root.rglob("*") if group.is_dir()]
+    top = Path("/sys/fs/cgroup")
+    roots = [*top.glob(f"*/ondol-{instance.id}"), top / f"ondol-{instance.id}"]
+    # Groups come and go meanwhile, which `os.walk` does not mind.
+    groups = [f"{above}/{name}" for root in roots for above, names, _ in os.walk(root) for name in names]
+    return [group for group in groups if not _is_prepared(group)]
+
+
+def _is_prepared(path: str) -> bool:
+    """Whether it is kept ready for a pod, and so nobody's yet."""
+    return "/prepared-" in path
 
 
 def _mounts(*folders: Path) -> list[str]:
-    return [point for folder in folders for point in platform.mounts_below(folder)]
+    points = (point for folder in folders for point in platform.mounts_below(folder))
+    return [point for point in points if not _is_prepared(point)]
 
 
 def _addresses(file: Path) -> list[str]:

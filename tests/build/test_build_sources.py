@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,13 @@ def test_secrets_stay_out_and_are_told(tmp_path: Path) -> None:
     assert _taken(tmp_path, {**SECRETS, **HARMLESS}) == set(HARMLESS)
     secrets = application.sources(project.read(tmp_path)).secrets
     assert set(secrets) == (set(SECRETS) - {".aws/credentials"}) | {".aws/"}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """By its name it may be a secret, which the beginning of a file would say."""
+    os.mkfifo(tmp_path / "key.json")
+    taken = application.sources(project.read(tmp_path))
+    assert list(taken.files) == ["key.json"]
 
 
 def test_a_secret_can_be_asked_for(tmp_path: Path) -> None:

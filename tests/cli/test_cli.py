@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from typer.testing import CliRunner
 from ondol import __version__
 from ondol.base import errors
 from ondol.cli import connection, get, main, output, platform
+from ondol.cli.output import Format
 from ondol.compose import instance as instances
 from ondol.compose import platform as compose_platform
 from ondol.compose import settings
+from ondol.compose.lifecycle import State
+from ondol.compose.platform import PartStatus, PlatformStatus
 
 COMMANDS = list(main._COMMANDS)
 
@@ -160,6 +164,19 @@ def test_down_without_a_platform(tmp_path: Path) -> None:
     result = run("down", "--data-dir", tmp_path)
     assert result.exit_code == 0
     assert result.stderr == f"no platform was running on {tmp_path}\n"
+
+
+def test_status_says_what_a_part_dies_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a part that is started again and again, and of no other."""
+    parts = (
+        PartStatus("nats", "backing-off", 0, 3, 0, 0.0, "", "nats-server is not installed"),
+        PartStatus("api", "ready", 1, 1, 0, 0.0, "", "it was killed"),
+    )
+    report = PlatformStatus(True, False, str(tmp_path), "", "", "", "", 1, 0, parts)
+    platform._print_status(report, Format.TABLE)
+    output = capsys.readouterr().out
+    assert f"\nnats: nats-server is not installed; more in {tmp_path}/logs/nats.log\n" in output
+    assert "it was killed" not in output
 
 
 # --- doctor
@@ -383,13 +400,31 @@ def test_a_port_asked_for_too_late_is_told(tmp_path: Path, capsys: pytest.Captur
     first = settings.load(tmp_path, flags={"ingress_port": 23456})
     port = instances.load_or_create(first).ports.ingress
     flags = {"ingress_port": port + 1}
-    platform._warn_of_fixed_ports(
-        settings.load(tmp_path, flags=flags), settings.explicit(tmp_path, flags=flags)
+    words = "is for a new data directory; {folder} keeps port {port}"
+    platform._tell_of_other_ports(
+        settings.load(tmp_path, flags=flags), settings.explicit(tmp_path, flags=flags), words
     )
     warning = f"warning: ingress_port {port + 1} is for a new data directory; {tmp_path} keeps port {port}\n"
     assert capsys.readouterr().err == warning
-    platform._warn_of_fixed_ports(settings.load(tmp_path), settings.explicit(tmp_path))
+    platform._tell_of_other_ports(settings.load(tmp_path), settings.explicit(tmp_path), words)
     assert capsys.readouterr().err == ""
+
+
+def test_a_start_is_announced_while_parts_sleep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What starts on demand is not waited for; ports that were taken are told by then, and once."""
+    calls: list[str] = []
+    progress = platform._Progress(tmp_path / "kubeconfig", lambda: calls.append("ports"))
+
+    def running(state: State) -> list[Any]:
+        parts = [("api", state), ("nats", State.DORMANT)]
+        return [SimpleNamespace(part=SimpleNamespace(name=n), state=s, error="") for n, s in parts]
+
+    progress(running(State.STARTING))
+    assert "ready" not in capsys.readouterr().err
+    progress(running(State.READY))
+    progress(running(State.READY))
+    assert capsys.readouterr().err.count("ready. In another terminal: ") == 1
+    assert calls == ["ports"]
 
 
 def test_removing_the_data(tmp_path: Path) -> None:

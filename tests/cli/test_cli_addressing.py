@@ -109,11 +109,11 @@ def test_logs_are_of_the_newest_ready_pod() -> None:
 )
 def test_how_long_ago(text: str, seconds: int) -> None:
     """Durations as people write them."""
-    assert logs._seconds(text) == seconds
+    assert logs.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0s", "1.5h", "-1m", "soon"])
 def test_no_duration(text: str) -> None:
     """What is none is told with the forms that are."""
     with pytest.raises(output.UsageError, match="write 30s, 5m or 2h"):
-        logs._seconds(text)
+        logs.seconds(text)

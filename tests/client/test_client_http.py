@@ -20,7 +20,7 @@ from anyio.streams.tls import TLSStream
 
 from ondol import apiserver, store
 from ondol.api import resources
-from ondol.apiserver import pki, server
+from ondol.apiserver import listening, pki, server
 from ondol.apiserver.auth.authenticate import Authenticator
 from ondol.base import errors
 from ondol.base.clock import SystemClock
@@ -51,7 +51,7 @@ async def serving(certificates: pki.Pki) -> AsyncIterator[str]:
         authenticator=Authenticator(NoTokens()),  # type: ignore[arg-type]  # no test here sends a token
     )
     config = server.ServeConfig(
-        (server.Listen("127.0.0.1", 0),),
+        (listening.Listen("127.0.0.1", 0),),
         certificates.server_certificate_file,
         certificates.server_key_file,
         certificates.ca_file,

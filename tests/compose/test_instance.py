@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ondol.base import errors, unix_socket
+from ondol.compose import addresses, lock
 from ondol.compose import instance as instances
-from ondol.compose import lock
 from ondol.compose.settings import Settings
 from ondol.node import linux
 
@@ -145,7 +145,7 @@ def test_a_file_of_before_with_ports_for_every_part_is_read(tmp_path: Path) -> N
     """Ports that are sockets now are not asked for any more, and stand in nobody's way."""
     former = dict.fromkeys(("api", "ingress", "xds", "envoy_admin", "observe", "node"), 1)
     (tmp_path / "instance.json").write_text(_with_wrong(ports=former), encoding="utf-8")
-    ports = {"api": 1, "ingress": 1, "observe": 1, "ingress_tls": 0}
+    ports = {"api": 1, "ingress": 1, "observe": 1, "ingress_tls": 0, "events": 0, "nats": 0, "events_tls": 0}
     assert dataclasses.asdict(new_instance(tmp_path).ports) == ports
 
 
@@ -157,6 +157,15 @@ def test_a_port_that_a_former_file_lacks_is_chosen(tmp_path: Path, monkeypatch: 
     assert (chosen.api, chosen.ingress) == (1, 1)
     assert chosen.ingress_tls > 1
     assert new_instance(tmp_path).ports == chosen
+
+
+def test_events_alone_are_proxied_plain_and_by_tls(tmp_path: Path) -> None:
+    """With strict transport encryption nothing could be sent from outside otherwise."""
+    instance = new_instance(tmp_path)
+    chosen = dataclasses.replace(instance.ports, events=5, events_tls=6)
+    assert addresses.proxied_ports(dataclasses.replace(instance, ports=chosen)) == {5, 6}
+    chosen = dataclasses.replace(chosen, events_tls=0)
+    assert addresses.proxied_ports(dataclasses.replace(instance, ports=chosen)) == {5}
 
 
 def test_parts_meet_in_the_run_folder(tmp_path: Path) -> None:

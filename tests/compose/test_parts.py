@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
 import time
 from pathlib import Path
-from unittest.mock import AsyncMock
 
 import anyio
 import pytest
+from tests.apiserver.edge import App, config, serving
 
-from ondol.base.clock import ManualClock
+from ondol.apiserver import pki
+from ondol.base.clock import ManualClock, SystemClock
+from ondol.client import Client
 from ondol.compose import exposition, parts
 from ondol.compose import instance as instances
 from ondol.compose.part import Notify
 from ondol.compose.parts import api, envoy, node, process
 from ondol.compose.settings import Settings
 from ondol.mesh.translate.translator import port_problem
-
-
-@pytest.mark.parametrize("text", ["", "kind: Config\n", "{", "\0"])
-def test_a_damaged_kubeconfig_is_waited_for(tmp_path: Path, text: str) -> None:
-    """What a power cut left half written is no error of the part: the API server writes it anew."""
-    file = tmp_path / "node.kubeconfig"
-    assert process.client_from(file) is None
-    file.write_text(text)
-    assert process.client_from(file) is None
 
 
 def test_what_settings_hold_pods_to(tmp_path: Path) -> None:
@@ -53,15 +47,27 @@ def test_servers_outlive_their_clients(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
     by_name = {part.name: part for part in parts.of(instances.load_or_create(settings), settings)}
-    assert set(by_name["api"].outlives) == {"control", "node", "gateway"}
+    assert set(by_name["api"].outlives) == {"control", "node", "gateway", "events"}
     assert by_name["observe"].outlives == ("envoy",)
     assert {name for part in by_name.values() for name in (*part.outlives, *part.needs)} <= set(by_name)
+
+
+def test_events_cost_nothing_before_somebody_needs_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both processes start on demand, who keeps before who delivers, and end the other way round."""
+    monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    settings = Settings(data_dir=tmp_path / "data")
+    by_name = {part.name: part for part in parts.of(instances.load_or_create(settings), settings)}
+    assert {name for name, part in by_name.items() if part.on_demand} == {"nats", "events"}
+    assert by_name["events"].needs == ("nats",)
+    assert by_name["nats"].outlives == ("events",)
 
 
 def test_without_serverless_there_is_no_gateway(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nobody waits for its end, and nobody asks for its metrics."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
-    settings = Settings(data_dir=tmp_path / "data", serverless=False)
+    settings = Settings(data_dir=tmp_path / "data", serverless=False, eventing=False)
     instance = instances.load_or_create(settings)
     by_name = {part.name: part for part in parts.of(instance, settings)}
     assert set(by_name) == {"api", "control", "node", "observe", "envoy"}
@@ -77,7 +83,7 @@ def test_every_part_has_to_show_that_it_lives(monkeypatch: pytest.MonkeyPatch, t
     assert all(
         part.silence_max_s is not None and part.silence_max_s >= 3 * process.BEAT_S for part in all_parts
     )
-    assert {part.name for part in all_parts if part.probe is not None} == {"envoy"}
+    assert {part.name for part in all_parts if part.probe is not None} == {"envoy", "nats"}
 
 
 def test_a_part_speaks_for_as_long_as_its_loop_goes_round(
@@ -127,30 +133,24 @@ def test_what_a_part_has_when_it_serves_is_spared_by_the_garbage_collector() -> 
 
 
 def test_the_parts_share_the_memory_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each has its bound, and all of them with the supervisor stay below 300 MiB at rest."""
+    """Each has its bound, and those that always run, with the supervisor, stay below 300 MiB at rest."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
     settings = Settings(data_dir=tmp_path / "data")
-    bounds = [part.idle_memory_mib for part in parts.of(instances.load_or_create(settings), settings)]
-    assert all(bound > 0 for bound in bounds)
-    assert sum(bounds) + 22 <= 300
+    all_parts = parts.of(instances.load_or_create(settings), settings)
+    assert all(part.idle_memory_mib > 0 for part in all_parts)
+    assert sum(part.idle_memory_mib for part in all_parts if not part.on_demand) + 22 <= 300
 
 
-async def test_certificates_are_read_once_somebody_listens(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """While the API server starts, a waiting part costs a look at its port, not a client each time."""
+async def test_a_part_waits_for_the_api_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Until it answers at the socket of the part; then it is the part's user who asks."""
     monkeypatch.setattr(instances, "_PROMISES", tmp_path / "run" / "promises")
+    monkeypatch.setattr(instances, "_RUN_ROOT", tmp_path / "r")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "r"))
+    issued = pki.ensure(tmp_path / "pki", clock=SystemClock())
     settings, clock = Settings(data_dir=tmp_path / "data"), ManualClock()
     context = process.Context(instances.load_or_create(settings), settings, clock, Notify(-1))
-    clients: list[AsyncMock] = []
-
-    def client_from(_file: Path) -> AsyncMock:
-        clients.append(AsyncMock())
-        clients[-1].raw.return_value.status = 200 if len(clients) > 1 else 500
-        return clients[-1]
-
-    monkeypatch.setattr(process, "client_from", client_from)
-    connected: list[object] = []
+    context.instance.run_dir.mkdir(parents=True)
+    connected: list[Client] = []
 
     async def connect() -> None:
         client, requests = await process.connected(context, "node")
@@ -160,16 +160,19 @@ async def test_certificates_are_read_once_somebody_listens(
     async with anyio.create_task_group() as group:
         group.start_soon(connect)
         await clock.advance(1.0)
-        assert clients == []
-        listener = await anyio.create_tcp_listener(
-            local_host="127.0.0.1", local_port=context.instance.ports.api
-        )
-        async with listener:
+        assert connected == []
+        local = api._local(context.instance, "n1")
+        async with serving(App(), config(issued, local=local)):
             with anyio.fail_after(10):
                 while not connected:
                     await clock.advance(0.02)
-    assert connected == clients[1:]
-    clients[0].aclose.assert_awaited_once()
+                    await anyio.sleep(0.01)
+            answer = await connected[0].raw("GET", "/")
+            await connected[0].aclose()
+    assert json.loads(answer.body)["ondol.certificate"] == {
+        "name": "system:node:n1",
+        "groups": ["system:nodes"],
+    }
 
 
 def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,7 +181,8 @@ def test_no_gateway_is_given_a_port_of_the_platform(monkeypatch: pytest.MonkeyPa
     settings = Settings(data_dir=tmp_path / "data")
     instance = instances.load_or_create(settings)
     ports = envoy.mesh_config(instance, settings).reserved_ports
-    assert ports == {instance.ports.api, instance.ports.observe, instance.ports.ingress_tls, 53}
+    own = instance.ports
+    assert ports == {own.api, own.observe, own.ingress_tls, own.events, own.events_tls, own.nats, 53}
     assert instance.ports.ingress not in ports
 
 
@@ -195,7 +199,10 @@ def test_gateways_open_the_ports_that_the_administrator_names(
     allowed = [number for number in numbers if not port_problem(config, number)]
     assert allowed == [80, 443, 5432, 8080, 31400, own]
     few = envoy.mesh_config(instance, dataclasses.replace(settings, ingress_ports="80, 9000-9099"))
-    assert [number for number in (*numbers, 9000) if not port_problem(few, number)] == [80, 8080, own, 9000]
+    meant = [number for number in (*numbers, 9000) if not port_problem(few, number)]
+    assert meant == [80, 443, 8080, own, 9000], (
+        "443 is the TLS port of this machine, as 8080 is the ingress port"
+    )
 
 
 def test_the_proxy_is_not_told_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

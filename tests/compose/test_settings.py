@@ -33,6 +33,7 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
 OWN_TEXTS = {
     "access_log": "access.log",
     "access_log_format": "text",
+    "outbound_traffic_policy": "REGISTRY_ONLY",
     "audit_log": "/tmp/audit.log",
     "audit_policy": __file__,
     "authentication_config": __file__,
@@ -55,6 +56,7 @@ OWN_TEXTS = {
     "registry_mirrors": "docker.io=http://127.0.0.1:5000",
     "requestheader_client_ca_file": __file__,
     "runtime": "runc",
+    "eventing": "false",
     "serverless": "false",
     "token_file": __file__,
 }
@@ -159,6 +161,7 @@ def test_yes_and_no(tmp_path: Path, text: str, environment: dict[str, str], expe
         ("access_log = 'access'", "access_log must be"),
         ("access_log = '/nowhere/access.log'", "access_log must be"),
         ("access_log_format = 'xml'", "access_log_format must be"),
+        ("outbound_traffic_policy = 'x'", "outbound_traffic_policy must be"),
         ("data_dir = '/elsewhere'", "data_dir"),
     ],
 )

@@ -45,6 +45,56 @@ def test_starts_in_order_and_stops_all(tmp_path: Path) -> None:
     assert {r.state for r in supervisor.parts} == {State.STOPPED}
 
 
+def test_a_part_on_demand_starts_with_what_it_needs_once_another_asks(tmp_path: Path) -> None:
+    """Without a demand it has no process and holds nothing up; asked for, it runs like any other, once."""
+    asked, rested = tmp_path / "asked", []
+
+    def asker(notify: Notify) -> None:
+        notify()
+        while not asked.exists():
+            time.sleep(0.01)
+        notify.wake("late")
+        notify.wake("late")
+        notify.wake("nobody of this name")
+        time.sleep(60)
+
+    def on_change(parts: Sequence[Running]) -> None:
+        states = {r.part.name: r.state for r in parts}
+        if states == {"asker": State.READY, "engine": State.DORMANT, "late": State.DORMANT}:
+            assert not any(r.pid for r in parts if r.part.name != "asker")
+            rested.append(states)
+            asked.touch()
+        if set(states.values()) == {State.READY}:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    supervisor = Supervisor(
+        [
+            Part("asker", asker),
+            Part("late", _sleeper, needs=("engine",), on_demand=True),
+            Part("engine", _sleeper, on_demand=True),
+        ],
+        log_dir=tmp_path,
+        on_change=on_change,
+    )
+    assert supervisor.run() == signal.SIGTERM
+    assert rested
+    assert {r.state for r in supervisor.parts} == {State.STOPPED}
+    assert {r.restarts for r in supervisor.parts} == {0}
+
+
+def test_a_platform_ends_with_parts_that_nobody_asked_for(tmp_path: Path) -> None:
+    """A dormant part is no reason to wait."""
+
+    def on_change(parts: Sequence[Running]) -> None:
+        if parts[0].state is State.READY:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    parts = [Part("a", _sleeper), Part("b", _sleeper, on_demand=True)]
+    supervisor = Supervisor(parts, log_dir=tmp_path, on_change=on_change)
+    assert supervisor.run() == signal.SIGTERM
+    assert {r.state for r in supervisor.parts} == {State.STOPPED}
+
+
 def test_shows_the_parts_lives_as_metrics(tmp_path: Path) -> None:
     """Asked by a part while it runs: states, restarts, how long each has run, and its own process."""
     socket_file, page_file = tmp_path / "m.sock", tmp_path / "page"

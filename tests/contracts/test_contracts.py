@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ondol.api import objects
+from ondol.api.objects import Key
 from ondol.contracts import cluster, mesh, proxy, serving
 from ondol.controllers.endpoints import slices
 from ondol.mesh import bootstrap, conditions, definitions
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.ingress import expansion
+from ondol.mesh.ingress.expansion import Surroundings
+from ondol.mesh.ingress.feed import ingress_class
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Progress
 from ondol.mesh.model import kube
 from ondol.mesh.model.validation import Subject
+from ondol.mesh.translate.credentials import Certificate
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import World
 from ondol.mesh.xds import types
@@ -27,8 +32,9 @@ from ondol.node.network import services
 from ondol.observe.traces import spans
 from ondol.serverless.activator.throttler import Endpoint
 from ondol.serverless.autoscaler import envoy_admin, metrics, reconciler
-from ondol.serverless.serving import documents, verdicts
-from ondol.serverless.serving.documents import Target
+from ondol.serverless.serving import documents, mappings, rollout, routing, verdicts
+from ondol.serverless.serving.names import Naming
+from ondol.serverless.serving.routing import Target
 
 CONFIG: Final = MeshConfig(Path("/run/netns"), "unix:/xds", "unix:/admin", Path("/envoy.json"))
 REVISION: Final[dict[str, Any]] = {
@@ -138,7 +144,9 @@ def test_the_rules_of_a_route_are_sound_for_the_mesh() -> None:
     """Gateway, hosts, header values and retries: the mesh's validation finds no mistake in them."""
     metadata = {"name": "hello", "namespace": "shop", "uid": "r"}
     route = {"apiVersion": "serving.knative.dev/v1", "kind": "Route", "metadata": metadata}
-    rule = documents.virtual_service(route, [Target("hello-00001", 100)], "example.com")
+    targets = [Target("hello-00001", 100), Target("hello-00002", 0, tag="next")]
+    traffic = routing.traffic(targets, rollout.Rollout())
+    rule = routing.virtual_service(route, traffic, Naming("example.com"), by_header=True)
     kind = KINDS["VirtualService"]
     kind.check(kind.rule(rule).spec, Subject("shop", "hello"))
     assert rule["apiVersion"] == mesh.API_VERSION
@@ -178,3 +186,46 @@ def test_the_mark_tells_instance_and_passthrough() -> None:
     assert proxy.mark("00ab12", passthrough=True) & proxy.MARK_MASK == proxy.MARK
     assert proxy.mark("00ab12") & proxy.INSTANCE_MASK == 0x00AB12
     assert proxy.mark("00ab12") != proxy.mark("00ab12", passthrough=True)
+
+
+def test_a_mapped_name_is_served_by_both_gateways_with_its_certificate() -> None:
+    """The rules of a DomainMapping hold at HTTP and at HTTPS, which its Ingress opens for the name."""
+    mapping = with_metadata(
+        {
+            "apiVersion": "serving.knative.dev/v1beta1",
+            "kind": "DomainMapping",
+            "metadata": {"name": "shop.example", "namespace": "shop"},
+            "spec": {"ref": {}, "tls": {"secretName": "own"}},
+        }
+    )
+    service = with_metadata(documents.revision_service(REVISION))
+    service["spec"]["clusterIP"] = "10.101.0.1"
+    backend = mappings.backend_of_service(service)
+    assert backend is not None
+    rule = with_metadata(mappings.virtual_service(mapping, backend, Naming()))
+    kind = KINDS["VirtualService"]
+    kind.check(kind.rule(rule).spec, Subject("shop", "shop.example"))
+    shown = with_metadata(mappings.certificate_ingress(mapping))
+    around = Surroundings(
+        {objects.key(service): service},
+        {Key("shop", "own"): Certificate("shop/own", "1", b"CHAIN", b"KEY")},
+    )
+    expanded = expansion.expand([shown], [ingress_class(is_default=True)], around)
+    assert expanded.problems == {objects.key(shown): []}
+    rules: dict[str, list[Any]] = {name: [] for name in KINDS} | {
+        "VirtualService": [KINDS["VirtualService"].rule(rule)],
+        "Gateway": [KINDS["Gateway"].rule(with_metadata(definitions.default_gateway("ondol-system")))],
+    }
+    world = World(
+        namespaces=[{"metadata": {"name": "shop"}}],
+        services=[service],
+        rules=expanded.beside(rules),
+        terminations=expanded.terminations,
+    )
+    routes = Translator(CONFIG).translate(world).snapshot.of(types.ROUTES)
+    names = [
+        name
+        for name, table in routes.items()
+        if b"hello-00001.shop" in table.body and b"shop.example" in table.body
+    ]
+    assert sorted(names) == ["ingress-tls", "ingress|80"]

@@ -177,6 +177,49 @@ def test_custom_kinds_own_and_are_owned(play: Play) -> None:
     play(scene)
 
 
+def test_a_kind_that_is_followed_has_one_watch(play: Play) -> None:
+    """The collector hears of it through that, and goes on without it when the kind goes and comes again."""
+
+    async def scene(stage: Any) -> None:
+        def following(manager: Any) -> None:
+            for resource in (resources.CONFIG_MAP, BED):
+                manager.informer(resource)
+            collector(manager)
+
+        await stage.client.create(resources.CUSTOM_RESOURCE_DEFINITION, CRD)
+        await stage.settle()
+        opened = list[tuple[str, str]]()
+        stream = stage.transport.stream
+
+        def counting(call: Any) -> Any:
+            opened.append((call.path, call.headers.get("accept", "")))
+            return stream(call)
+
+        stage.transport.stream = counting
+        await stage.run(following, kubelet=False)
+        plot = await stage.create(BED, "plot")
+        await config_map(stage, "sprout", **owned_by(plot))
+        await stage.settle()
+        of_config_maps = [path for path, _ in opened if path == "/api/v1/configmaps"]
+        assert len(of_config_maps) == 1
+        assert len([path for path, _ in opened if path.endswith("/beds")]) == 1
+        await stage.client.delete(resources.CUSTOM_RESOURCE_DEFINITION, "beds.garden.test")
+        await stage.settle()
+        assert await remaining(stage) == ["sprout"], "its owner's kind is not served: nobody can tell"
+        await stage.client.create(resources.CUSTOM_RESOURCE_DEFINITION, CRD)
+        await stage.advance(30)
+        assert await remaining(stage) == []
+        again = await stage.create(BED, "plot")
+        await config_map(stage, "sprout", **owned_by(again))
+        await stage.settle()
+        assert await remaining(stage) == ["sprout"]
+        await stage.client.delete(BED, "plot", "default")
+        await stage.settle()
+        assert await remaining(stage) == []
+
+    play(scene)
+
+
 def test_an_owner_of_an_unknown_kind_costs_nothing(play: Play) -> None:
     """Nobody can tell whether it is there, so nothing is deleted until its kind is known."""
 

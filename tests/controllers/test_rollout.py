@@ -76,6 +76,15 @@ def test_steps(
     assert rollout.rolling(terms, Set("new", *new, 9.0), before) == changes
 
 
+def test_pods_that_an_old_set_has_still_leave_no_room() -> None:
+    """It was told to let one go, and has not: the new set waits for that."""
+    terms = Terms(2, 1, 0)
+    old = Set("old", 1, 2, 0.0, present=2)
+    assert rollout.rolling(terms, Set("new", 1, 1, 9.0), [old]) == {}
+    assert rollout.rolling(terms, Set("new", 1, 1, 9.0), [replace(old, available=1, present=1)]) == {"new": 2}
+    assert rollout.initial_size(terms, [old]) == 1
+
+
 @given(
     st.integers(0, 12),
     st.integers(0, 5),

@@ -9,7 +9,9 @@ import pytest
 
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
+from ondol.client import Call, ConnectionLost, Response
 from ondol.controllers import disruption, scheduler
+from ondol.controllers.scheduler.reconciler import Reconciler
 from ondol.controllers.workloads import deployment, replicaset
 from ondol.sdk.testing import Faults
 
@@ -91,6 +93,42 @@ def test_a_victim_is_told_and_takes_its_time(play: Play) -> None:
         assert len(await stage.events("Preempted")) == 1
         message = (conditions.get(vip, "PodScheduled") or {})["message"]
         assert message.startswith("0/1 nodes are available: 1 Insufficient cpu.")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("is_bound", [True, False], ids=["answer", "request"])
+def test_room_of_a_pod_that_may_be_bound_is_nobody_elses(play: Play, is_bound: bool) -> None:
+    """A binding whose answer, or request, was lost is asked for again, and no other pod has its room."""
+
+    async def scene(stage: Any) -> None:
+        await stage.node(cpu="1")
+        await classes(stage, low=1)
+        manager = stage.manager("scheduler")
+        ours = Reconciler(manager, frozenset)  # which nobody but this test drives
+        await stage.start(manager)
+        for name in ("first", "second"):
+            await pod(stage, name, "1", "low")
+        await stage.settle()
+        request, lost = stage.transport.request, list[str]()
+
+        async def losing(call: Call) -> Response:
+            if call.path.endswith("/binding") and not lost:
+                lost.append(call.path)
+                if is_bound:
+                    await request(call)
+                raise ConnectionLost("it was lost")
+            answer: Response = await request(call)
+            return answer
+
+        stage.transport.request = losing
+        with pytest.raises(ConnectionLost):
+            await ours.reconcile(objects.Key("default", "first"))
+        for name in ("second", "first", "second"):
+            await ours.reconcile(objects.Key("default", name))
+        await stage.settle()
+        assert objects.spec(await live(stage, "first"))["nodeName"] == "n1"
+        assert not objects.spec(await live(stage, "second")).get("nodeName")
 
     play(scene)
 

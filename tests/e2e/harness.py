@@ -467,7 +467,9 @@ class Platform:
         return self.run("status", "-o", "json").document
 
     def pids(self) -> dict[str, int]:
-        return {part["name"]: part["pid"] for part in self.status()["parts"]}
+        """Of the parts, but for those that nobody has asked for; 0 while one is not running."""
+        parts = self.status()["parts"]
+        return {part["name"]: part["pid"] for part in parts if part["state"] != "dormant"}
 
     def ready(self) -> bool:
         return bool(self.status()["ready"])

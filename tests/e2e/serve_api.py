@@ -17,7 +17,7 @@ import anyio
 import yaml
 
 from ondol import apiserver, store
-from ondol.apiserver import pki, server
+from ondol.apiserver import listening, pki, server
 from ondol.base import errors
 from ondol.base.clock import SystemClock
 from ondol.compose.https_poster import HttpsPoster
@@ -45,7 +45,7 @@ async def _serve(data_dir: Path, port: int, compaction_interval_s: float) -> Non
         poster=HttpsPoster(),
     )
     config = server.ServeConfig(
-        listen=(server.Listen("127.0.0.1", port),),
+        listen=(listening.Listen("127.0.0.1", port),),
         certificate_file=keys.server_certificate_file,
         key_file=keys.server_key_file,
         client_ca_file=keys.ca_file,

@@ -30,6 +30,22 @@ for path in sys.argv[1:]:
     except PermissionError:
         print('closed', path)
 """
+_DIAL = """
+import os, socket
+for place in os.environ["PLACES"].split():
+    host, _, port = place.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=3) as stream:
+            print(place, stream.recv(4) or "closed")
+    except OSError:
+        print(place, "closed")
+"""
+_SEND = """
+import os, time, urllib.request
+event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/pod", "ce-type": "t"}
+urllib.request.urlopen(urllib.request.Request(os.environ["TO"], b"{}", event))
+time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +87,34 @@ def test_spans_are_taken_from_pods_alone(
     address = space.path("pod", "sender", ".status.podIP")
     url = f"http://{target[0]}:{target[1]}"
     assert through(address, f"{url}/api/services").status == 404
+
+
+def test_pods_do_not_reach_the_journal(space: Kubectl, instance: instances.Instance) -> None:
+    """NATS greets whoever connects: no pod at any address of the machine, nor an event by its subscriber."""
+    broker: Any = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "metadata": {"name": "b"}}
+    trigger: Any = {
+        **broker,
+        "kind": "Trigger",
+        "metadata": {"name": "t"},
+        "spec": {"broker": "b", "subscriber": {"uri": f"http://127.0.0.1:{instance.ports.nats}/"}},
+    }
+    trigger["spec"]["delivery"] = {"retry": 0}
+    space.apply(broker, trigger)
+    space("wait", "--for=condition=Ready", "broker/b", "trigger/t", "--timeout=60s")
+    with socket.create_connection(("127.0.0.1", instance.ports.nats), timeout=5) as client:
+        assert client.recv(4) == b"INFO", "it is there"
+    listed = subprocess.run(["ip", "-j", "-4", "address"], capture_output=True, text=True, check=True)
+    own = [a["local"] for link in json.loads(listed.stdout) for a in link["addr_info"]]
+    env = [{"name": "PLACES", "value": " ".join(f"{host}:{instance.ports.nats}" for host in own)}]
+    space.apply(objects.pod("dials", objects.python(_DIAL, env=env), restartPolicy="Never"))
+    space("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/dials", "--timeout=60s")
+    assert space("logs", "dials").splitlines() == [f"{host}:{instance.ports.nats} closed" for host in own]
+    ingress = f"http://broker-ingress.knative-eventing.svc.cluster.local/{space.namespace}/b"
+    space.apply(objects.pod("sends", objects.python(_SEND, env=[{"name": "TO", "value": ingress}])))
+    eventually(lambda: "b-1" in space("get", "deadletters", "-o", "name"), "the event cannot be delivered")
+    reason = json.loads(space("get", "deadletter", "b-1", "-o", "json"))["spec"]["reason"]
+    assert reason["code"] == 500, "nobody was connected to"
+    assert "INFO" not in reason["answer"]
 
 
 def _http(target: tuple[str, int], method: str, path: str) -> str:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.e2e.harness import Kubectl, Platform, eventually
 
 pytestmark = pytest.mark.e2e
 HOST = "shop.example"
+SECURE_PORT = "jsonpath={.spec.ports[?(@.name=='https')].port}"
 ADDRESS = ".status.loadBalancer.ingress[0]"
 
 
@@ -36,9 +38,9 @@ def ingress(name: str, *paths: tuple[str, str, Any], **more: Any) -> Any:
     }
 
 
-def secret(folder: Path, name: str) -> tuple[Any, ssl.SSLContext]:
+def secret(folder: Path, name: str, host: str = HOST) -> tuple[Any, ssl.SSLContext]:
     """A certificate for the host as a Secret, and a client that believes no other."""
-    authority = certify(folder, HOST)
+    authority = certify(folder, host)
     both = (folder / "both.pem").read_bytes()
     key = both[both.index(b"-----BEGIN PRIVATE") :]
     data = {"tls.crt": base64.b64encode(authority).decode(), "tls.key": base64.b64encode(key).decode()}
@@ -237,3 +239,55 @@ def test_names_are_resolved_by_a_real_resolver(shop: Kubectl) -> None:
     eventually(lambda: shop.path("pod", "asker", ".status.phase") == "Succeeded", "it has asked")
     address = shop.path("service", "v1", ".spec.clusterIP")
     assert shop("logs", "asker").split() == [address, address, "no"]
+
+
+def test_a_gateway_has_tls_beside_ingresses(shop: Kubectl, ports: tuple[int, int], tmp_path: Path) -> None:
+    """Istio's task of secure gateways by its instructions: the port by the Service, the Secret comes later.
+
+    An Ingress of another host goes on at the same port, and the file of a VirtualService leads there alone.
+    """
+    there = replace(shop, namespace="istio-system")
+    assert int(there("get", "svc", "istio-ingressgateway", "-o", SECURE_PORT)) == ports[1]
+    beside, trusting_beside = secret(tmp_path, "shop")
+    shop.apply(beside)
+    tls = [{"hosts": [HOST], "secretName": "shop"}]
+    shop.apply(ingress("web", ("/", "Prefix", "v1"), tls=tls))
+    host = "gateway.example"
+    server = {
+        "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+        "hosts": [host],
+        "tls": {"mode": "SIMPLE", "credentialName": "gateway"},
+    }
+    spec = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+    meta = {"name": "secure"}
+    api = "networking.istio.io/v1"
+    shop.apply({"apiVersion": api, "kind": "Gateway", "metadata": meta, "spec": spec})
+    route = [{"destination": {"host": "v2", "port": {"number": 80}}}]
+    rule = {"hosts": [host], "gateways": ["secure"], "http": [{"route": route}]}
+    shop.apply({"apiVersion": api, "kind": "VirtualService", "metadata": meta, "spec": rule})
+    finding = (
+        "get",
+        "gw",
+        "secure",
+        "-o",
+        "jsonpath={.status.conditions[?(@.type=='PassedAnalysis')].reason}",
+    )
+    eventually(lambda: shop(*finding) == "IST0101", "the missing Secret is told")
+    document, trusting = secret(tmp_path, "gateway", host)
+    shop.apply(document)
+
+    def answered() -> bool:
+        try:
+            client = Client(ports[1], trusting, host)
+        except OSError:
+            return False
+        status = client.get("/")[0]
+        client.close()
+        return status == 200
+
+    eventually(answered, "the Gateway serves once its Secret is there")
+    eventually(lambda: shop(*finding) == "NoFindings", "nothing is told any more")
+    assert is_served(ports[1], "/", trusting_beside)
+    shop("delete", "gw,vs", "secure")
+    eventually(lambda: not answered(), "it is not served any more")
+    assert is_served(ports[1], "/", trusting_beside)

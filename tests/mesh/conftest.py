@@ -14,12 +14,15 @@ from tests.mesh.live import live, servers  # noqa: F401 - fixtures, for every te
 
 from ondol.api.objects import Object
 from ondol.contracts import mesh
+from ondol.mesh import addresses
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Kinds
+from ondol.mesh.model.validation import Subject
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation, World
 
+ROOTS = frozenset({"istio-system", "ondol-system"})
 _SERIAL = itertools.count(1)
 
 
@@ -111,6 +114,11 @@ class Objects:
     def destination_rule(self, name: str, spec: Mapping[str, Any], namespace: str = "default") -> Object:
         return self.put("DestinationRule", name, namespace, spec)
 
+    def service_entry(
+        self, name: str, spec: Mapping[str, Any], namespace: str = "default", **labels: str
+    ) -> Object:
+        return self.put("ServiceEntry", name, namespace, spec, labels=labels)
+
     def gateway(self, name: str = "ingress", namespace: str = "ondol-system", **more: Any) -> Object:
         server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]} | more
         return self.put(
@@ -125,13 +133,15 @@ class Objects:
         for name, kind in self.kinds.items():
             rules[name] = [kind.rule(obj) for obj in self.of(name)]
             for rule in rules[name]:
-                kind.check(rule.spec)
+                kind.check(rule.spec, Subject(rule.namespace, rule.origin.name, roots=ROOTS))
         return World(
             namespaces=self.of("Namespace"),
             pods=self.of("Pod"),
             services=self.of("Service"),
             endpoint_slices=self.of("EndpointSlice"),
             rules=rules,
+            nodes=self.of("Node"),
+            addresses=addresses.allocated(self.of("ServiceEntry")),
         )
 
 

@@ -80,7 +80,7 @@ class Servers:
         run("ip", "-n", self.name, "route", "add", str(pods), "via", self.host)
         self.pods = pods.hosts()
         """Addresses that nobody has yet."""
-        ports = ("8001", "8002", "9000", "9100", "9200")
+        ports = ("8001", "8002", "9000", "9001", "9100", "9200", "9443", "9444")
         command = ["ip", "netns", "exec", self.name, sys.executable, TRAFFIC, "serve", self.address, *ports]
         self.spans_file = spans_file
         environment = {**os.environ, "SPANS": str(spans_file)}
@@ -140,10 +140,16 @@ class Live:
             self.envoy.kill()
             self.envoy.wait()
 
-    async def pod(self, name: str, *, namespace_exists: bool = True, **labels: str) -> None:
+    async def pod(
+        self, name: str, *, namespace_exists: bool = True, account: str = "default", **labels: str
+    ) -> None:
         """A pod as the node leaves it once its sandbox is up."""
         metadata = {"name": name, "namespace": "default", "labels": {"app": name, **labels}}
-        spec = {"nodeName": "here", "containers": [{"name": "main", "image": "none"}]}
+        spec = {
+            "nodeName": "here",
+            "serviceAccountName": account,
+            "containers": [{"name": "main", "image": "none"}],
+        }
         created = await self.client.create(
             resources.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, "default"
         )
@@ -262,13 +268,18 @@ def free_port() -> int:
 
 @pytest.fixture
 async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
+    outbound = tmp_path / "outbound"
+    outbound.mkdir()
     config = MeshConfig(
         netns_dir=Path("/run/netns"),
         xds_address=f"unix:{tmp_path}/xds.sock",
         admin_address=f"unix:{tmp_path}/admin.sock",
         bootstrap_file=tmp_path / "envoy.json",
+        outbound_dir=outbound,
         ingress_port=free_port(),
+        ingress_tls_port=free_port(),
         observe_address=f"{servers.address}:8002",
+        resolvers=(f"{servers.address}:5353",),
     )
     # Uids name network namespaces of this machine: other runs at the same time must have others.
     app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), SystemClock(), random.SystemRandom())

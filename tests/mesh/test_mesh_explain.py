@@ -202,3 +202,53 @@ def test_ingresses_are_named(objs: Any) -> None:
     call = Call(port=80, host="shop.example", path="/pay/now", target="shop.example")
     explanation = explain.explain(documents(objs), None, call)
     assert (explanation.kind, explanation.rules) == ("Ingress", ("default/pay",))
+
+
+def test_connections_are_explained(shop: Any) -> None:
+    """Shares of a `tcp` rule and its name; at the ingress by TLS' name, whatever the Secrets."""
+    shop.virtual_service(
+        "db",
+        {
+            "hosts": ["db"],
+            "tcp": [
+                {
+                    "route": [
+                        {"destination": {"host": "db"}, "weight": 3},
+                        {"destination": {"host": "reviews"}, "weight": 1},
+                    ]
+                }
+            ],
+        },
+    )
+    shown = explain.explain(documents(shop), CALLER, Call(port=5432, target="db"))
+    assert (shown.rules, shown.verdict.route) == (("default/db",), "tcp-0")
+    assert list(shown.verdict.clusters.values()) == [3, 1]
+    tls = {"mode": "SIMPLE", "credentialName": "shop"}
+    server = {
+        "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+        "hosts": ["s.example"],
+        "tls": tls,
+    }
+    shop.gateway("secure", "default", **server)
+    where = {"route": [{"destination": to("v2")}]}
+    shop.virtual_service("secure", {"hosts": ["s.example"], "gateways": ["secure"], "http": [where]})
+    call = Call(port=443, host="s.example", sni="s.example", scheme="https")
+    shown = explain.explain(documents(shop), None, call)
+    assert shown.rules == ("default/secure",)
+    assert [name.split("|")[2] for name in shown.verdict.clusters] == ["v2"]
+    shown = explain.explain(documents(shop), None, Call(port=443, host="x.example", sni="x.example"))
+    assert (shown.rules, list(shown.verdict.clusters)) == ((), ["BlackHoleCluster"])
+
+
+def test_hosts_outside_and_what_is_refused(shop: Any, ask: Callable[..., Any]) -> None:
+    """TLS by its server's name, HTTP that goes where the caller goes, and what a Sidecar lets nobody call."""
+    tls = {"number": 443, "name": "tls", "protocol": "TLS"}
+    plain = {"number": 80, "name": "http", "protocol": "HTTP"}
+    shop.service_entry("api", {"hosts": ["api.example.com"], "ports": [tls], "resolution": "DNS"})
+    shop.service_entry("any", {"hosts": ["*.example.org"], "ports": [plain], "resolution": "NONE"})
+    assert "api.example.com:443" in ask("https://api.example.com", "--from", "client").stdout
+    assert "where the caller goes" in ask("http://x.example.org/", "--from", "client").stdout
+    assert "sent where it was going" in ask("http://x.example.net/", "--from", "client").stdout
+    shop.put("Sidecar", "closed", "default", {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}})
+    assert "502 from the proxy: the mesh does not" in ask("http://x.example.net/", "--from", "client").stdout
+    assert "refused: the mesh does not know" in ask("https://x.example.net/", "--from", "client").stdout

@@ -208,10 +208,11 @@ def test_a_new_service_concerns_only_who_mentions_it(objs: Any) -> None:
     objs.virtual_service("d", {"hosts": ["d"], "http": [{"route": [{"destination": {"host": "a"}}]}]})
     world = objs.world()
     named = [(rule, changes.names(rule, DOMAIN)) for rule in world.virtual_services]
-    before = Translator(CONFIG).translate(world).registry.services
+    before = Translator(CONFIG).translate(world).registry
     objs.service("c")
     added = Translator(CONFIG).translate(objs.world()).registry.services[f"c.default.svc.{DOMAIN}"]
-    concerned = changes.concerned((before, {**before, added.host: added}), (named, named))
+    after = registry.Registry(DOMAIN, services={**before.services, added.host: added})
+    concerned = changes.concerned((before, after), (named, named))
     assert concerned is not None
     assert {origin.name for origin in concerned.rules} == {"a", "b"}
     assert concerned.hosts == {f"{name}.default.svc.{DOMAIN}" for name in "abc"}

@@ -18,16 +18,17 @@ from tests.certificates import certify
 
 from ondol.api.objects import Key, Object
 from ondol.contracts import ingress as words
-from ondol.mesh import analysis, evaluate
+from ondol.mesh import analysis, evaluate, secrets
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.evaluate import Call
-from ondol.mesh.ingress import certificates, expansion, options
-from ondol.mesh.ingress.certificates import Certificate, Unusable
+from ondol.mesh.ingress import expansion, options
 from ondol.mesh.ingress.expansion import Expansion, Ports, Surroundings
 from ondol.mesh.ingress.feed import ingress_class
 from ondol.mesh.ingress.refused import Refused
 from ondol.mesh.kinds import KINDS
+from ondol.mesh.secrets import Unusable
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.credentials import Certificate
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
@@ -457,7 +458,7 @@ def test_missing_secrets_are_told() -> None:
     expansion_ = expanded(tls_ingress("shop.example"))
     assert expansion_.terminations == []
     assert problems(expansion_) == [
-        "SecretMissing: spec.tls[0]: there is no Secret x of type kubernetes.io/tls"
+        "SecretMissing: spec.tls[0]: there is no Secret x of type kubernetes.io/tls or Opaque"
     ]
     around = replace(
         AROUND, certificates={Key("default", "x"): TLS}, unusable={Key("default", "x"): "it has no tls.key"}
@@ -486,7 +487,7 @@ def test_certificates_out_of_secrets(tmp_path: Path) -> None:
     chain = certify(tmp_path, "shop.example")
     both = (tmp_path / "both.pem").read_bytes()
     key = both[both.index(b"-----BEGIN PRIVATE") :]
-    read = certificates.read(secret(chain, key))
+    read = secrets.read(secret(chain, key))
     assert (read.name, read.chain) == ("default/x", chain)
     assert "PRIVATE" not in repr(read)
     weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - to be refused
@@ -504,7 +505,7 @@ def test_certificates_out_of_secrets(tmp_path: Path) -> None:
         ({"metadata": {}}, "it has no tls.crt"),
     ):
         with pytest.raises(Unusable, match=why):
-            certificates.read(content)
+            secrets.read(content)
 
 
 def test_what_the_proxy_refuses_holds_up_nobody() -> None:

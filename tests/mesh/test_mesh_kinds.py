@@ -21,6 +21,7 @@ from ondol.mesh.kinds.kind import PROGRESS, Column, Finding, Kind, Progress, Pro
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Endpoint, Protocol, Service, ServicePort
 from ondol.mesh.model.validation import Problem, Subject
+from ondol.mesh.translate.provided import Surroundings
 from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.xds import types
@@ -48,7 +49,7 @@ def _names(rule: Rule[OutsideSpec], _cluster_domain: str) -> tuple[str, ...]:
     return (rule.spec.host,)
 
 
-def _services(rule: Rule[OutsideSpec], _cluster_domain: str) -> Iterable[Provided]:
+def _services(rule: Rule[OutsideSpec], _around: Surroundings) -> Iterable[Provided]:
     key = Key(rule.namespace, f"outside/{rule.origin.name}")
     ports = (ServicePort("http", rule.spec.port, Protocol.HTTP),)
     service = Service(key, rule.origin.version, rule.spec.host, (), ports, selects=False)
@@ -210,11 +211,12 @@ def test_its_conditions_have_its_own_words(world: Any) -> None:
 
 
 def test_every_code_of_a_finding_is_documented() -> None:
-    """Who sees one in a condition looks it up in the page about the mesh."""
+    """Who sees one in a condition looks it up in the pages about the mesh."""
     root = Path(__file__).parents[2]
-    page = (root / "docs" / "mesh.md").read_text(encoding="utf-8")
+    pages = (root / "docs" / name for name in ("mesh.md", "mesh-security.md"))
+    page = "".join(each.read_text(encoding="utf-8") for each in pages)
     sources = [path.read_text(encoding="utf-8") for path in (root / "src/ondol/mesh").rglob("*.py")]
     codes = {code for text in sources for code in re.findall(r'"([A-Z]{3}[0-9]{4})"', text)}
     assert "IST0101" in codes
     for code in sorted(codes):
-        assert f"| {code} |" in page, f"the table of codes in docs/mesh.md has no row for {code}"
+        assert f"| {code} |" in page, f"no table of codes in docs/mesh*.md has a row for {code}"

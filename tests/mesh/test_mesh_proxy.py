@@ -15,6 +15,8 @@ from tests.mesh.live import Live, counter, ports, split, start_mesh, web
 
 from ondol.api import conditions, objects, resources
 from ondol.base import errors
+from ondol.base.unix_http import UnixConnection
+from ondol.contracts import proxy
 from ondol.contracts.mesh import GATEWAY, POD_PROGRAMMED, VIRTUAL_SERVICE
 from ondol.mesh import process
 
@@ -44,7 +46,7 @@ async def test_a_header_chooses_the_version(live: Live) -> None:
 
 
 async def test_retries_and_timeouts(live: Live) -> None:
-    """Two failures are retried away, three are not; a slow answer is cut off at the timeout."""
+    """Two failures are retried away, three are not; what is slow is cut off, or only what has not begun."""
     await web(live)
     retries = {"attempts": 2, "retryOn": "5xx", "backoff": "1ms"}
     spec = {"hosts": ["web"], "http": [split(("v1", 0), timeout="0.3s", retries=retries)]}
@@ -52,6 +54,10 @@ async def test_retries_and_timeouts(live: Live) -> None:
     answers = await live.call("client", {"path": "/fail/2/a"}, {"path": "/fail/3/b"}, {"path": "/slow/2"})
     assert [answer["status"] for answer in answers] == [200, 503, 504]
     assert 0.25 < answers[2]["took_s"] < 1
+    # What Knative's `timeoutSeconds` becomes: an answer that has begun may go on.
+    once = {"attempts": 2, "retryOn": "connect-failure", "perTryTimeout": "0.3s"}
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0), retries=once)]})
+    assert await live.statuses("client", {"path": "/slow/1"}, {"path": "/begun/0.6"}) == [504, 200]
     # Rules say how long a call may take, not who calls: Istio's proxy takes Envoy's own headers away, too.
     await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
     impatient = {"path": "/slow/0.5", "headers": {"x-envoy-upstream-rq-timeout-ms": "50"}}
@@ -208,6 +214,37 @@ async def test_the_ingress_gateway(live: Live) -> None:
     ]
     result = await anyio.run_process(command, input="\n".join(map(json.dumps, requests)).encode())
     assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == [200, 404]
+
+
+async def test_parts_of_the_platform_call_services_as_pods_do(live: Live) -> None:
+    """At a socket that only root may open: rules hold, names are short or whole, others are not served."""
+    await web(live)
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 0))]})
+    assert live.config.outbound_dir is not None
+    place = live.config.outbound_dir / proxy.outbound_socket(80)
+    assert not place.exists(), "nobody calls yet"
+    caller = {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"name": "http", "port": 80}]}}
+    metadata = {"name": "caller", "labels": {proxy.CALLS_OUT: "true"}}
+    await live.client.create(resources.SERVICE, {**caller, "metadata": metadata}, "default")
+
+    async def is_open() -> bool:
+        return place.exists()
+
+    await live.world.eventually(is_open, why="the part that calls to have its socket")
+
+    def call(host: str) -> tuple[int, bytes]:
+        connection = UnixConnection(str(place), timeout=10)
+        connection.request("GET", "/", headers={"Host": host})
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, body
+
+    assert place.stat().st_mode & 0o777 == 0o600
+    for host in ("web.default.svc.cluster.local", "web.default", "web.default.svc.cluster.local:80"):
+        status, body = await anyio.to_thread.run_sync(call, host)
+        assert (status, json.loads(body)["port"]) == (200, 8001)
+    assert (await anyio.to_thread.run_sync(call, "elsewhere.example"))[0] == 503
 
 
 async def test_the_service_of_the_ingress_is_there_and_comes_back(live: Live) -> None:

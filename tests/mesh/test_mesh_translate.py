@@ -23,7 +23,7 @@ from ondol.mesh.kinds import KINDS
 from ondol.mesh.model import durations, istio, kube
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
-from ondol.mesh.translate import chains, listeners, registry
+from ondol.mesh.translate import chains, layouts, registry
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation
@@ -97,6 +97,20 @@ def test_what_is_made_for_one_change_is_counted(objs: Any, mesh_config: MeshConf
     assert translator.cache.misses - misses <= 3
 
 
+def test_a_cluster_has_the_name_by_which_traces_call_it(objs: Any, translate: Translate) -> None:
+    """Where the service's label says one, as those of revisions do; spans bring it along."""
+    for name, labels in (("web", {}), ("web-00001", {mesh.CANONICAL_NAME: "web"})):
+        objs.service(name)
+        objs.of("Service")[-1]["metadata"]["labels"] = labels
+    resources = translate(objs).snapshot.of(types.CLUSTER)
+    names = {}
+    for name, resource in resources.items():
+        metadata = json_format.MessageToDict(m.cluster.Cluster.FromString(resource.body).metadata)
+        names[name] = metadata.get("filterMetadata", {}).get("istio")
+    assert names["outbound|80||web-00001.default.svc.cluster.local"] == {"canonical_service": "web"}
+    assert names["outbound|80||web.default.svc.cluster.local"] is None
+
+
 def test_a_rules_status_is_no_change(objs: Any, translate: Translate) -> None:
     """Writing conditions on an object does not make its configuration anew."""
     shop(objs)
@@ -155,7 +169,7 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
     objs.service("db", ("tcp-sql", 5432))
     tcp = {"idleTimeout": "90s", "maxConnectionDuration": f"{10**16}h"}
     objs.destination_rule("db", {"host": "db", "trafficPolicy": {"connectionPool": {"tcp": tcp}}})
-    layout = listeners.layout(_registry(objs), ())
+    layout = layouts.layout(_registry(objs), ())
     name = "outbound|5432||db.default.svc.cluster.local"
     assert layout.limits[name].idle_ms == 90_000
     chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
@@ -183,10 +197,11 @@ def test_only_what_is_undeclared_is_looked_at(objs: Any, translate: Translate) -
     filters = [each.name for each in _pod_listener(translation).listener_filters]
     assert filters == ["envoy.filters.listener.original_dst"]
     plan = translation.pods[Key("default", "client")]
-    inner = m.listener.Listener.FromString(translation.snapshot.of(types.LISTENER)[plan.inspector].body)
-    assert [each.name for each in inner.listener_filters][1:] == ["envoy.filters.listener.http_inspector"]
+    inner = m.listener.Listener.FromString(translation.snapshot.of(types.LISTENER)[plan.inspectors[0]].body)
+    looks = [each.name.removeprefix("envoy.filters.listener.") for each in inner.listener_filters]
+    assert looks == ["original_dst", "tls_inspector", "http_inspector"]
     assert set(inner.filter_chain_matcher.matcher_tree.exact_match_map.map) == {"8080"}
-    assert plan.inspector in translation.snapshot.of(types.CLUSTER)
+    assert plan.inspectors[0] in translation.snapshot.of(types.CLUSTER)
 
 
 def test_pods_of_a_workload_share_what_looks_at_the_undeclared(objs: Any, translate: Translate) -> None:
@@ -196,10 +211,10 @@ def test_pods_of_a_workload_share_what_looks_at_the_undeclared(objs: Any, transl
         objs.pod(name)["metadata"]["labels"] = {"app": "same"}
     objs.pod("c")
     plans = translate(objs).pods
-    assert plans[Key("default", "a")].inspector == plans[Key("default", "b")].inspector
-    assert plans[Key("default", "c")].inspector != plans[Key("default", "a")].inspector
+    assert plans[Key("default", "a")].inspectors == plans[Key("default", "b")].inspectors
+    assert plans[Key("default", "c")].inspectors != plans[Key("default", "a")].inspectors
     objs.drop("Service", "web")
-    assert translate(objs).pods[Key("default", "a")].inspector == ""
+    assert translate(objs).pods[Key("default", "a")].inspectors == ()
 
 
 def test_a_rule_for_some_callers_changes_no_listener(objs: Any, translate: Translate) -> None:
@@ -261,7 +276,7 @@ def test_pods_outside_the_mesh_have_no_listener(objs: Any, translate: Translate)
         ({"name": "grpc"}, Protocol.HTTP2),
         ({"name": "grpc-web-x"}, Protocol.HTTP),
         ({"name": "tcp-x"}, Protocol.TCP),
-        ({"name": "https"}, Protocol.TCP),
+        ({"name": "https"}, Protocol.TLS),
         ({"name": "tcp", "appProtocol": "http"}, Protocol.HTTP),
         ({"name": "x", "appProtocol": "kubernetes.io/h2c"}, Protocol.HTTP2),
         ({"name": "web", "port": 8080}, Protocol.SNIFFED),
@@ -297,7 +312,7 @@ WEB = {"destination": {"host": "web"}}
             "spec.http[0].timeout",
         ),
         ("VirtualService", {"hosts": ["a"], "http": [{"rout": []}]}, "unknown field `rout`"),
-        ("VirtualService", {"http": [{"route": [WEB]}]}, "hosts"),
+        ("VirtualService", {"gateways": ["gw"], "http": [{"route": [WEB]}]}, "without hosts"),
         (
             "VirtualService",
             {"hosts": ["a"], "http": [{"route": [WEB], "match": [{"uri": {"exact": "/", "prefix": "/"}}]}]},
@@ -546,8 +561,27 @@ def test_the_access_log_is_written_as_asked(is_text: bool, part: str) -> None:
 )
 def test_istios_instructions_find_the_ingress(listens: str, address: str) -> None:
     """By the Service's name, its port's name, and the address in its status."""
-    service = definitions.ingress_service(18080)
+    service = definitions.ingress_service(18080, 18443)
     assert (objects.namespace(service), objects.name(service)) == ("istio-system", "istio-ingressgateway")
-    assert [(port["name"], port["port"]) for port in objects.spec(service)["ports"]] == [("http2", 18080)]
+    named = {port["name"]: port["port"] for port in objects.spec(service)["ports"]}
+    assert named == {"http2": 18080, "https": 18443}
     status = definitions.ingress_status(listens)
     assert status["loadBalancer"]["ingress"] == [{"ip": address}]
+
+
+def test_parts_of_the_platform_have_listeners_once_they_call(
+    objs: Any, mesh_config: MeshConfig, tmp_path: Path
+) -> None:
+    """One for each port of services, while a Service says so by its label, also one that had none before."""
+    translator = Translator(dataclasses.replace(mesh_config, outbound_dir=tmp_path))
+    shop(objs)
+
+    def outbound() -> set[str]:
+        listed = translator.translate(objs.world()).snapshot.of(types.LISTENER)
+        return {name for name in listed if name.startswith("outbound|")}
+
+    assert outbound() == set()
+    spec = {"clusterIP": "10.101.9.9", "ports": [{"name": "http", "port": 80}]}
+    for labels, expected in (({}, False), ({proxy.CALLS_OUT: "true"}, True), ({}, False)):
+        objs.put("Service", "caller", "default", spec, labels=labels)
+        assert ("outbound|80" in outbound()) is expected

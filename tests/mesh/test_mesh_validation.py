@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.validation import Subject
 
 TO_WEB = {"route": [{"destination": {"host": "web"}}]}
+TO = TO_WEB["route"][0]
 SERVER = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["a.example"]}
 
 
@@ -50,6 +52,69 @@ def server(**more: Any) -> dict[str, Any]:
 
 def port(**more: Any) -> dict[str, Any]:
     return server(port={"number": 80, "name": "http", "protocol": "HTTP"} | more)
+
+
+def carried(**more: Any) -> dict[str, Any]:
+    """A rule for connections with one route."""
+    return {"hosts": ["web"]} | {each: [{"route": [TO], **route}] for each, route in more.items()}
+
+
+def https(**more: Any) -> dict[str, Any]:
+    tls = {"mode": "SIMPLE", "credentialName": "a"} | more
+    return server(port={"number": 443, "name": "https", "protocol": "HTTPS"}, tls=tls)
+
+
+CONNECTIONS: list[tuple[dict[str, Any], str]] = [
+    (carried(tls={}), "match must be given"),
+    (carried(tls={"match": [{"sniHosts": []}]}), "sniHosts must have a name"),
+    (carried(tls={"match": [{"sniHosts": ["b.example"]}]}), "none of spec.hosts"),
+    (carried(tls={"match": [{"sniHosts": ["a..b"]}]}), "not a label"),
+    (carried(tcp={"route": []}), "route must be given"),
+    (carried(tcp={"route": [TO, TO]}), "add up to 0"),
+    (carried(tcp={"route": [TO | {"weight": 2**31 - 1}] * 3}), "add up to more"),
+    (carried(tcp={"route": [{"destination": {"host": "*"}}]}), "* is no service"),
+    (carried(tcp={"route": [{"destination": {"host": "a", "subset": "!"}}]}), "no name of a subset"),
+    (carried(tcp={"route": [{"destination": {"host": "a", "port": {}}}]}), "port.number"),
+    (carried(tcp={"match": [{"destinationSubnets": ["10.0.0.0/40"]}]}), "destinationSubnets"),
+    (carried(tcp={"match": [{"sourceLabels": {"a": "!"}}]}), "not a label"),
+    (carried(tcp={"match": [{"gateways": ["a/"]}]}), "gateways"),
+    (carried(tcp={"match": [{"sourceNamespace": "a.b"}]}), "sourceNamespace"),
+]
+SERVERS: list[tuple[dict[str, Any], str]] = [
+    (port(protocol="UDP"), "is none of"),
+    (port(protocol="HTTPS"), "tls must be given"),
+    (port(protocol="TLS"), "tls must be given"),
+    (server(tls={"mode": "SIMPLE", "credentialName": "a"}), "only httpsRedirect"),
+    (server(port={"number": 81, "name": "tcp", "protocol": "TCP"}, tls={}), "cannot stand"),
+    (https(httpsRedirect=True), "for plain HTTP"),
+    (https(credentialName=""), "needs credentialName"),
+    (https(credentialNames=["b"]), "cannot stand together"),
+    (https(credentialName="", credentialNames=["a", "b", "c"]), "at most 2"),
+    (https(credentialName="", credentialNames=["a", "a"]), "given twice"),
+    (https(credentialName="other/a"), "not the name of a Secret"),
+    (https(credentialName="kubernetes://a"), "not the name of a Secret"),
+    (https(mode="MUTUAL", caCertCredentialName="configmap://a"), "not the name of a Secret"),
+    (https(subjectAltNames=["a"]), "clients are not asked"),
+    (https(mode="PASSTHROUGH"), "TLS does not end here"),
+    (https(mode="AUTO_PASSTHROUGH", credentialName="", minProtocolVersion="TLSV1_3"), "TLS does not end"),
+    (https(cipherSuites=["DES-CBC3-SHA"]), "is none of"),
+    (https(maxProtocolVersion="TLSV1_1"), "older than the oldest"),
+    (https(mode="MUTUAL", verifyCertificateHash=["ab"]), "hexadecimal"),
+    (https(mode="MUTUAL", verifyCertificateSpki=["!"]), "base64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        *(("VirtualService", *each) for each in CONNECTIONS),
+        *(("Gateway", *each) for each in SERVERS),
+    ],
+)
+def test_connections_and_servers_are_validated(kind: str, spec: dict[str, Any], words: str) -> None:
+    """What Istio refuses of tcp and tls rules and of servers, and what would have no effect."""
+    with pytest.raises(Refused, match=re.escape(words)):
+        judge(kind, spec)
 
 
 RULES: list[tuple[dict[str, Any], str]] = [
@@ -214,6 +279,12 @@ def test_a_gateway_has_no_port_that_it_may_not_have() -> None:
         ("DestinationRule", tcp(idleTimeout="0s")),
         ("Gateway", server(hosts=["*", "*/*", "./*.example", "ns/a.example", "10.0.0.1"])),
         ("Gateway", port(protocol="http")),
+        ("Gateway", server(tls={"httpsRedirect": True})),
+        ("Gateway", https(mode="MUTUAL", verifyCertificateHash=[":".join(["ab"] * 32)])),
+        ("Gateway", https(mode="OPTIONAL_MUTUAL", caCertCredentialName="b.c", cipherSuites=["AES128-SHA"])),
+        ("Gateway", https(mode="AUTO_PASSTHROUGH", credentialName="")),
+        ("VirtualService", carried(tcp={"match": [{"port": 1, "destinationSubnets": ["10.0.0.1/8"]}]})),
+        ("VirtualService", carried(tls={"match": [{"sniHosts": ["web"], "sourceLabels": {"a": "b"}}]})),
         ("Gateway", port(protocol="grpc") | {"selector": None}),
     ],
 )
@@ -225,26 +296,22 @@ def test_what_istio_takes_is_taken(kind: str, spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("kind", "spec", "path"),
     [
-        ("VirtualService", rule(tcp=[{"route": []}]), "spec.tcp"),
-        ("VirtualService", rule(http=[{"delegate": {"name": "a"}}]), "spec.http[0].delegate"),
-        ("VirtualService", match(statPrefix="x"), "spec.http[0].match[0].statPrefix"),
+        ("Gateway", https(mode="ISTIO_MUTUAL", credentialName=""), "ISTIO_MUTUAL"),
+        ("Gateway", server(defaultEndpoint="127.0.0.1:80"), "spec.servers[0].defaultEndpoint"),
+        ("VirtualService", route(fault={"abort": {"http2Error": "X"}}), "fault.abort.http2Error"),
         ("VirtualService", match(headers={"@request.auth.claims.groups": {"exact": "a"}}), "IST0149"),
         ("VirtualService", match(withoutHeaders={"@Request.Auth.Claims[a]": {"exact": "a"}}), "IST0149"),
         ("VirtualService", match(headers={"@request.auth.principal": {"exact": "a"}}), "IST0149"),
         (
             "DestinationRule",
-            {"host": "web", "workloadSelector": {"matchLabels": {"a": "b"}}},
-            "workloadSelector",
+            policy(loadBalancer={"zoneAwareLbSetting": {"enabled": True}}),
+            "zoneAwareLbSetting",
         ),
-        (
-            "DestinationRule",
-            policy(loadBalancer={"localityLbSetting": {"enabled": True}}),
-            "localityLbSetting",
-        ),
-        ("DestinationRule", policy(tls={"mode": "SIMPLE", "subjectAltNames": ["a"]}), "tls.subjectAltNames"),
+        ("DestinationRule", policy(retryBudget={"budgetInterval": "1s"}), "retryBudget.budgetInterval"),
+        ("DestinationRule", policy(tls={"mode": "SIMPLE", "caCrl": "/a"}), "tls.caCrl"),
         ("DestinationRule", policy(tls={"mode": "SIMPLE", "caCertificates": "/a"}), "tls.caCertificates"),
         ("Gateway", server(bind="10.0.0.1"), "spec.servers[0].bind"),
-        ("Gateway", server(tls={"mode": "SIMPLE", "credentialName": "a"}), "spec.servers[0].tls"),
+        ("Gateway", server(tls={"mode": "SIMPLE", "serverCertificate": "/a"}), "spec.servers[0].tls"),
     ],
 )
 def test_what_is_not_acted_on_is_refused(kind: str, spec: dict[str, Any], path: str) -> None:
@@ -259,7 +326,7 @@ def test_what_says_nothing_in_a_field_that_is_not_acted_on_is_let_through() -> N
     """Generators of documents write empty values where nothing is meant."""
     judge("VirtualService", rule(tcp=[], tls=[]))
     judge(
-        "DestinationRule", policy(loadBalancer={"simple": "RANDOM", "localityLbSetting": {"enabled": False}})
+        "DestinationRule", policy(loadBalancer={"simple": "RANDOM", "zoneAwareLbSetting": {"enabled": False}})
     )
 
 

@@ -217,6 +217,29 @@ def test_what_was_refused_and_comes_back_is_judged_anew() -> None:
     assert client.log == ["R+a2"]
 
 
+def test_what_another_object_makes_is_judged_for_that_object() -> None:
+    """One deleted and made again makes the same bytes before anybody looked: it hears of its own refusal."""
+    names = {"a": "1"}
+
+    def offered(uid: str) -> Snapshot:
+        origin = types.Origin("VirtualService", "default", "r", f"{uid}:1")
+        table = Resource("a", "2", b"a2", (origin,))
+        return Snapshot({**whole(**names).resources, types.ROUTES: {"a": table}})
+
+    stream = Stream(whole(**names))
+    client = Client(stream, bad=["a2"])
+    client.connect()
+    client.take(stream.publish(offered("first")))
+    stream.outcomes()
+    client.log.clear()
+    client.take(stream.publish(offered("first")))
+    assert client.log == []
+    client.take(stream.publish(offered("second")))
+    assert client.log == ["R+a2"]
+    (refused,) = [each for each in stream.outcomes() if isinstance(each, Rejected)]
+    assert refused.resource.origins[0].version == "second:1"
+
+
 def test_a_client_that_comes_back_is_told_only_what_it_missed() -> None:
     """Versions from before the stream count; what the client already runs is reported as running."""
     first = Client(Stream(whole(a="1", b="1")))

@@ -10,11 +10,15 @@ import http.client
 import json
 import os
 import socket
+import ssl
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -26,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """`/fail/N/key`: 503 the first N times; `/slow/S`: after S seconds; else at once.
+
+        `/begun/S` is begun at once and ended after S seconds.
 
         `/copied/key` is noted with port, caller and headers, and `/copies/key` tells of all so far.
         """
@@ -55,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
+        if words[0] == "begun":
+            time.sleep(float(words[1]))
         self.wfile.write(body)
 
     def _echo(self) -> None:
@@ -98,7 +106,7 @@ def greet(address: str, port: int) -> None:
         while True:
             connection, _ = listener.accept()
             with connection:
-                connection.sendall(b"hello from the server\n")
+                connection.sendall(b"hello from the server\n" if port == 9000 else b"hello from another\n")
 
 
 def echo_to_the_end(address: str, port: int) -> None:
@@ -110,6 +118,30 @@ def echo_to_the_end(address: str, port: int) -> None:
                 while data := connection.recv(1000):
                     connection.sendall(data)
                 connection.sendall(b" END")
+
+
+def speak_tls(address: str, port: int) -> None:
+    """TLS with a certificate of its own making; says at which port it was reached, by which name."""
+    folder = Path(tempfile.mkdtemp())
+    names = ("-subj", "/CN=inside", "-days", "1", "-nodes")
+    key = ("-newkey", "rsa:2048", "-keyout", folder / "key.pem", "-out", folder / "crt.pem")
+    subprocess.run(["openssl", "req", "-x509", *names, *key], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "crt.pem", folder / "key.pem")
+    asked: dict[int, str] = {}
+
+    def note(served: ssl.SSLObject, name: str, _context: ssl.SSLContext) -> None:
+        asked[id(served)] = name
+
+    context.sni_callback = note
+    with socket.create_server((address, port)) as listener:
+        while True:
+            connection, _ = listener.accept()
+            try:
+                with context.wrap_socket(connection, server_side=True) as served:
+                    served.sendall(f"{port} {asked.pop(id(served), '')}\n".encode())
+            except OSError:
+                connection.close()
 
 
 def speak_grpc(address: str, port: int) -> None:
@@ -128,7 +160,14 @@ def serve_http(address: str, port: int) -> None:
     ThreadingHTTPServer((address, port), Handler).serve_forever()
 
 
-SPECIAL = {9000: greet, 9100: speak_grpc, 9200: echo_to_the_end}
+SPECIAL = {
+    9000: greet,
+    9001: greet,
+    9100: speak_grpc,
+    9200: echo_to_the_end,
+    9443: speak_tls,
+    9444: speak_tls,
+}
 
 
 def serve(address: str, ports: list[int]) -> None:
@@ -161,6 +200,17 @@ def call_websocket(host: str, port: int, authority: str) -> dict[str, Any]:
         return {"status": status, "text": reader.read(5).decode()}
 
 
+def call_tls(host: str, port: int, name: str) -> dict[str, Any]:
+    """The first line that a server says in TLS, whoever it is."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((host, port), timeout=5) as raw,
+        context.wrap_socket(raw, server_hostname=name) as secure,
+    ):
+        return {"text": secure.recv(100).decode()}
+
+
 def call_and_end(host: str, port: int, pause_s: float) -> dict[str, Any]:
     """Bytes, then the end of the client's side, after a pause or at once; all that comes back."""
     with socket.create_connection((host, port), timeout=5) as raw:
@@ -186,6 +236,8 @@ def call(request: dict[str, Any]) -> dict[str, Any]:
             return call_grpc(host, port, authority)
         if request.get("websocket"):
             return call_websocket(host, port, authority)
+        if request.get("tls"):
+            return call_tls(host, port, request["tls"])
         if request.get("send"):
             return call_as_written(host, port, request["send"])
         if "end_after_s" in request:

@@ -188,6 +188,17 @@ def test_what_a_program_listens_on_is_not_taken_over() -> None:
     assert losers(settled(pod("p", 22), in_use=ssh, before=first.grants)) == {}
 
 
+def test_of_one_age_who_has_a_place_keeps_it() -> None:
+    """Times of creation are whole seconds: whoever came within one is not the older for its name."""
+    first = settled(service("web", OUTSIDE))
+    both = settled(service("web", OUTSIDE), service("late", OUTSIDE), before=first.grants)
+    assert losers(both) == {"late": ["203.0.113.77:80/TCP is in use by Service shop/web"]}
+    older = settled(
+        service("web", OUTSIDE, created=2), service("late", OUTSIDE, created=1), before=first.grants
+    )
+    assert set(losers(older)) == {"web"}
+
+
 def test_sidecars_have_host_ports_and_what_is_over_has_none() -> None:
     """Init containers that stay count, others do not; a pod that ended has given its ports back."""
     staying = pod("s", 8000)

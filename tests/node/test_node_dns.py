@@ -390,13 +390,22 @@ class _Kept(Listeners):
         self.sockets[name] = listening.dup()
 
 
+def free_port() -> int:
+    """One that nobody has, neither for datagrams nor for connections."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = int(listening.getsockname()[1])
+            datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with datagrams, contextlib.suppress(OSError):
+                datagrams.bind(("127.0.0.1", port))
+                return port
+
+
 @pytest.mark.anyio
 async def test_questions_wait_for_the_next_server() -> None:
     """What is asked while there is none is answered by the one that comes, at the same sockets."""
     kept, question = _Kept(), query("example.com")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             await tasks.start(serving().serve, "127.0.0.1", port, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import ipaddress
 import os
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from ondol.contracts import proxy
+from ondol.contracts import mesh, proxy
 from ondol.node import linux
 from ondol.node.network import local, netlink, nft, nft_table, rules, sandbox, service_table, services
 from ondol.node.network.sandbox import Network, Wiring
@@ -48,10 +49,12 @@ class Side:
         return linux.in_own_thread(entered)
 
 
-def reach(address: object, port: int, *, mark: int = 0) -> str:
+def reach(address: object, port: int, *, mark: int = 0, source: str = "") -> str:
     """What a connection is answered with, or how it fails."""
     with socket.socket() as client:
         client.settimeout(3)
+        if source:
+            client.bind((source, 0))
         if mark:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         try:
@@ -134,6 +137,21 @@ def test_platforms_do_not_reach_each_other(sides: tuple[Side, Side]) -> None:
                 assert reach(address, port, mark=theirs) == REFUSED
     assert reach(two.pod, 8080, mark=proxy.mark(two.network.instance, passthrough=True)) == "two"
     assert reach(two.service, 80, mark=proxy.mark(two.network.instance)) == "two"
+
+
+def test_only_root_asks_from_where_the_node_probes(sides: tuple[Side, Side]) -> None:
+    """Guarded pods let that address past: nobody else has it, by whichever address a pod is called."""
+    one, _ = sides
+
+    def as_nobody(address: object, port: int, source: str) -> str:
+        ctypes.CDLL(None).setfsuid(65534)  # of this thread, and so of the sockets that it opens
+        return reach(address, port, source=source)
+
+    for address, port in ((one.pod, 8080), (one.service, 80)):
+        assert reach(address, port, source=mesh.PROBES_FROM) == "one"
+        for source, answer in ((mesh.PROBES_FROM, REFUSED), ("", "one")):
+            ask = functools.partial(as_nobody, address, port, source)
+            assert linux.in_own_thread(ask) == answer
 
 
 def test_the_proxy_does_not_dial_the_machine_for_pods(sides: tuple[Side, Side]) -> None:

@@ -186,7 +186,7 @@ async def test_who_asks_for_what_is_somebody_elses_loses_that_alone(world: Any) 
         lost = f"{external}:80/TCP is in use by Service default/a-web"
         await reported_lost(world, resources.SERVICE, "b-web", lost=lost)
         assert await fetch(f"http://{external}/") == "first"
-        assert set(await world.events("b-web")) >= {"AddressInUse"}
+        await world.until_events("b-web", {"AddressInUse"})
         await world.client.delete(resources.SERVICE, "a-web", "default")
         await reported_lost(world, resources.SERVICE, "b-web", lost="")
         assert await fetch(f"http://{external}/") == "second"

@@ -18,6 +18,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.client import PatchType
 from ondol.node import agent
+from ondol.node.network import sandbox
 from ondol.node.pods import machine
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
@@ -400,7 +401,7 @@ async def test_containers_outlive_the_agent(world: Any) -> None:
         assert conditions.is_true(after, "Ready")
         await world.delete("stay")
     async with world.node():
-        assert not list((world.config.run_dir / "netns").iterdir())
+        assert sandbox.existing(agent._network(world.config)) == []
 
 
 async def test_pods_deleted_while_away_are_removed(world: Any) -> None:
@@ -411,7 +412,7 @@ async def test_pods_deleted_while_away_are_removed(world: Any) -> None:
     await world.client.delete(resources.POD, "orphan", "default", grace_period_s=0)
     async with world.node():
         await world.absent(world.config.pod_dir(objects.uid(pod)))
-        assert not list((world.config.run_dir / "netns").iterdir())
+        assert sandbox.existing(agent._network(world.config)) == []
 
 
 async def test_damaged_records_do_not_stop_the_node(world: Any) -> None:

@@ -323,6 +323,32 @@ async def test_grpc(anyio_backend_name: str, reply: Any, kind: str, words: str) 
     assert agent.startswith("kube-probe/1.36 ")
 
 
+def listening() -> set[str]:
+    """The TCP ports of the machine at which somebody listens, in the kernel's words."""
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return {words[1] for words in lines if words[3] == "0A"}
+
+
+async def test_nobody_else_asks_by_the_way_of_a_grpc_probe() -> None:
+    """From a chosen address it goes by a relay, which is no port of the machine."""
+    ports: list[set[str]] = []
+    peers: list[Any] = []
+
+    async def hold(client: Any) -> None:
+        async with client:
+            peers.append(client.extra(SocketAttribute.remote_address)[0])  # noqa: S610 - not Django's
+            ports.append(listening())
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, hold)
+        own = listening()
+        await grpc_probe.ask("127.0.0.1", port_of(listener), "", 2, "127.0.0.9")
+        tasks.cancel_scope.cancel()
+    assert set(peers) == {"127.0.0.9"}
+    assert not ports[0] - own
+
+
 Run = Callable[[list[str], float], Awaitable[ExecResult]]
 
 

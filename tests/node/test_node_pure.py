@@ -77,9 +77,24 @@ def test_probe_counts() -> None:
 
 @given(st.integers(0, 200))
 def test_probe_waits_grow_to_the_period(count: int) -> None:
-    """From 20 ms to the period, never beyond."""
-    wait_s = probing.wait_s(probing.Count(attempts=count), SCHEDULE)
-    assert 0.02 <= wait_s <= 10
+    """From 5 ms, of a command from 20 ms, to the period, never beyond."""
+    schedule = probing.Schedule.of({"exec": {"command": ["x"]}, "successThreshold": 2})
+    for each, least_s in ((SCHEDULE, 0.005), (schedule, 0.02)):
+        assert least_s <= probing.wait_s(probing.Count(attempts=count), each) <= 10
+    assert probing.wait_s(probing.Count(attempts=400), schedule) == 10
+
+
+def test_a_connection_is_tried_again_within_a_sixth_of_the_time_that_passed() -> None:
+    """So a container that answers after 80 ms is ready some 13 ms later at most."""
+    passed_s = 0.0
+    for attempts in range(1, 40):
+        wait_s = probing.wait_s(probing.Count(attempts=attempts), SCHEDULE)
+        assert wait_s <= 0.005 + passed_s / 6
+        passed_s += wait_s
+
+
+def test_probes_wait_for_their_period_once_they_succeeded() -> None:
+    """Eagerness ends with the first success."""
     assert probing.wait_s(probing.Count(has_succeeded=True), SCHEDULE) == 10
 
 

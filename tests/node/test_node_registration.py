@@ -16,7 +16,7 @@ from ondol import apiserver, store
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors
-from ondol.base.clock import ManualClock, rfc3339
+from ondol.base.clock import ManualClock, rfc3339, rfc3339_micro
 from ondol.client import Client
 from ondol.controllers.node import taints as node_controller
 from ondol.controllers.scheduler import accounts
@@ -122,6 +122,26 @@ async def test_a_node_that_was_called_unknown_tells_its_state_again(registered: 
     assert all(message for message in by_type(before, "message").values())
     assert by_type(node, "lastTransitionTime")["Ready"] == rfc3339(registered.clock.now())
     assert objects.status(node)["capacity"] == objects.status(before)["capacity"]
+
+
+async def test_a_lost_heartbeat_is_soon_sent_again(registered: Registered) -> None:
+    """Not a whole interval later: a few lost requests in a row do not make a node unknown."""
+    began = registered.clock.now()
+    interval_s = registered.ours._config.lease_interval_s
+    registered.is_full = True
+    await registered.clock.advance(interval_s)
+    registered.is_full = False
+    await registered.clock.advance(0.2)
+    for _ in range(20):
+        await anyio.wait_all_tasks_blocked()
+    lease = await registered.client.get(resources.LEASE, "here", "kube-node-lease")
+    assert lease["spec"]["renewTime"] == rfc3339_micro(began + interval_s + 0.2)
+
+
+def test_heartbeats_that_fail_on_and_on_come_as_seldom_as_others() -> None:
+    """A node does not press an API that is away, and never waits longer than between two renewals."""
+    assert [registration.next_beat_s(n, 10.0) for n in (0, 1, 2, 3, 100)] == [10.0, 0.2, 0.4, 0.8, 7.0]
+    assert registration.next_beat_s(100, 2.0) == 2.0
 
 
 async def test_a_known_node_starts_where_no_write_is_taken(registered: Registered) -> None:

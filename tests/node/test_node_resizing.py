@@ -295,6 +295,7 @@ def test_a_resize_waits_for_room() -> None:
         pending = conditions.get(await world.live(), resizes.PENDING)
         assert pending is not None
         assert pending["reason"] == "Deferred"
+        await world.clock.sleep(1.0)  # events gather for a moment
         world.end_agent()
         await world.start_agent()
         await world.clock.sleep(15.0)

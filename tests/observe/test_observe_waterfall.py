@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ondol.observe.traces.spans import Span
+from ondol.observe.traces.spans import Span, called, callee
 from ondol.observe.traces.waterfall import cells, render, waterfall
 
 MS = 1_000_000
@@ -41,6 +41,14 @@ def test_own_time_and_waits_of_a_request_through_proxies() -> None:
     """Time inside an attempt is its service's; time between taking a request and the attempt is a wait."""
     shares = {s.service: (s.self_ns // MS, s.wait_ns // MS, s.calls) for s in waterfall(TRACE).shares}
     assert shares == {"reviews": (30, 10, 1), "cart": (24, 1, 1), "front": (28, 7, 1)}
+
+
+def test_a_revision_is_called_by_its_services_name() -> None:
+    """The proxy says what traces call a cluster, if that is not the name in the cluster's own."""
+    span = _span("b", "a", "ingress", 5, 98, callee="front-00001")
+    assert (span.callee, span.called) == ("front-00001", "front-00001")
+    attributes = {**span.attributes, "upstream_cluster.canonical_service": "front"}
+    assert (callee(attributes), called(attributes)) == ("front", "front")
 
 
 def test_everything_adds_up() -> None:

@@ -67,6 +67,36 @@ async def test_a_settled_child_costs_no_request() -> None:
         assert mended["data"] == {"a": "2", "own": "y"}
 
 
+async def test_what_is_anothers_of_a_child_costs_no_request() -> None:
+    """A number of replicas changes the generation, and nothing of what was applied."""
+    async with server() as (client, world):
+        parent = await config_map(client, "parent")
+        memory = Children(client, field_manager="keeper")
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        desired: Object = {
+            **child(parent),
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template},
+        }
+        del desired["data"]
+        await memory.of(parent).apply(resources.DEPLOYMENT, desired, None)
+
+        async def after(spec: Object) -> tuple[Object, int]:
+            changed = await client.patch(resources.DEPLOYMENT, "child", "default", patch={"spec": spec})
+            before = world.transport.writes
+            written = await memory.of(parent).apply(resources.DEPLOYMENT, desired, changed)
+            return written["spec"], world.transport.writes - before
+
+        spec, writes = await after({"replicas": 8})
+        assert (spec["replicas"], writes) == (8, 0)
+        _, writes = await after({"template": {"metadata": {"labels": {"x": "y"}}}})
+        assert writes == 0
+        other = {"containers": [{"name": "c", "image": "other"}]}
+        spec, writes = await after({"template": {"spec": other}})
+        assert (spec["template"]["spec"]["containers"][0]["image"], writes) == ("i", 1)
+
+
 async def test_another_parent_of_the_name_begins_anew() -> None:
     """What was applied for the one before says nothing about it; nor does it after it was forgotten."""
     async with server() as (client, world):

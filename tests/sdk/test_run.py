@@ -16,7 +16,7 @@ import pytest
 from ondol import apiserver, store
 from ondol.api import resources
 from ondol.api.objects import Resource
-from ondol.apiserver import pki, server
+from ondol.apiserver import listening, pki, server
 from ondol.apiserver.auth.authenticate import Authenticator
 from ondol.base import errors
 from ondol.base.clock import SystemClock
@@ -67,7 +67,7 @@ async def test_an_operators_process_installs_its_kind_works_and_stops(tmp_path: 
         authenticator=Authenticator(NoTokens()),  # type: ignore[arg-type]  # no request here has a token
     )
     config = server.ServeConfig(
-        (server.Listen("127.0.0.1", 0),),
+        (listening.Listen("127.0.0.1", 0),),
         issued.server_certificate_file,
         issued.server_key_file,
         issued.ca_file,

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def _pod(name: str, *, seen: list[bytes] | None = None, answer: bytes = b"") -> AsyncIterator[Endpoint]:
+async def _pod(
+    name: str, *, seen: list[bytes] | None = None, answer: bytes | None = None
+) -> AsyncIterator[Endpoint]:
     """A tiny HTTP server that answers with its name, or as it is told, and closes."""
 
     async def handle(stream: anyio.abc.SocketStream) -> None:
@@ -38,7 +40,7 @@ async def _pod(name: str, *, seen: list[bytes] | None = None, answer: bytes = b"
                 received += await stream.receive()
             if seen is not None:
                 seen.append(received)
-            await stream.send(answer or head.answer(200, "OK", name))
+            await stream.send(head.answer(200, "OK", name) if answer is None else answer)
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, anyio.create_task_group() as group:
@@ -121,6 +123,15 @@ async def test_answer_that_breaks_off_is_passed_as_far_as_it_came() -> None:
         port = await activator.listen(REVISION, concurrency=1, limits=Limits(5))
         activator.set_endpoints(REVISION, [pod])
         assert await _get(port) == b"HTTP/1.1 200 OK\r\ncont"
+
+
+async def test_pod_that_ends_without_a_word_is_answered_for() -> None:
+    """Or the proxy could not tell it from an activator that has died, of which it may ask again."""
+    async with _running([]) as activator, _pod("a", answer=b"") as pod:
+        port = await activator.listen(REVISION, concurrency=0, limits=Limits(5))
+        activator.set_endpoints(REVISION, [pod])
+        assert (await _get(port)).startswith(b"HTTP/1.1 503 ")
+        await _until(lambda: counts_of(activator).answers == {503: 1})
 
 
 async def test_client_that_hangs_up_is_not_waited_for() -> None:

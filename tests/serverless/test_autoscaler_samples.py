@@ -10,9 +10,10 @@ import anyio
 
 from ondol.api.objects import Key
 from ondol.sdk.testing import LoopClock, simulate
-from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.autoscaler.metrics import Counters
 from ondol.serverless.autoscaler.reconciler import PodAutoscalerReconciler
+from ondol.serverless.config.live import LiveConfig
+from ondol.serverless.config.values import ServingConfig
 
 HELLO = Key("default", "hello")
 
@@ -20,7 +21,7 @@ HELLO = Key("default", "hello")
 def test_a_revision_that_goes_while_the_counters_are_read() -> None:
     """It has nothing to be counted for any more, and all others are counted on."""
     lister = SimpleNamespace(get=lambda _key: None, by_index=lambda *_: [], list=list)
-    informer = SimpleNamespace(lister=lister, add_index=lambda *_: None)
+    informer = SimpleNamespace(lister=lister, add_index=lambda *_: None, add_handler=lambda *_: None)
     activator: Any = SimpleNamespace(
         demand=lambda _key: 1, close=lambda _key: None, drop_unclaimed=lambda _keys: None, is_retired=False
     )
@@ -38,7 +39,8 @@ def test_a_revision_that_goes_while_the_counters_are_read() -> None:
                 return {}
 
         proxy: Any = Proxy()
-        reconciler = PodAutoscalerReconciler(manager, activator, proxy, defaults=Scaling())
+        config = LiveConfig(ServingConfig(), lambda _: None)
+        reconciler = PodAutoscalerReconciler(manager, activator, proxy, config)
         for key in (HELLO, Key("default", "other")):
             reconciler._memory(key, {"metadata": {"name": key.name}, "spec": {}}, 0)
         async with anyio.create_task_group() as tasks:

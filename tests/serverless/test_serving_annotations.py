@@ -41,7 +41,7 @@ def test_values_are_read_old_spelling_too() -> None:
         ("target", "0"),
         ("min-scale", "-1"),
         ("metric", "cpu"),
-        ("class", "hpa.autoscaling.knative.dev"),
+        ("class", "our.autoscaling.knative.dev"),
         ("activation-scale", "1"),
         ("target", "inf"),
         ("window", "6500ms"),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ondol.api import objects
 from ondol.api.objects import Object
-from ondol.serverless.serving import crds, defaults, documents
-from ondol.serverless.serving.documents import Target
+from ondol.contracts import mesh
+from ondol.serverless.serving import crds, defaults, documents, routing
+from ondol.serverless.serving.names import Naming
+from ondol.serverless.serving.routing import Target
 
 CONTAINER: Object = {"image": "ondol.local/hello:latest"}
 
@@ -54,6 +53,8 @@ def only_container(deployment: Object) -> Object:
 def test_every_child_is_owned_and_in_its_parents_namespace() -> None:
     """Deleting a parent deletes its children; none leaves the namespace."""
     of_service, of_revision, of_route = service(), revision(), parent("Route", {})
+    targets = [Target("hello-00001", 100)]
+    traffic = routing.traffic(targets, routing.goal(targets))
     children = [
         (of_service, documents.configuration(of_service)),
         (of_service, documents.route(of_service)),
@@ -61,7 +62,7 @@ def test_every_child_is_owned_and_in_its_parents_namespace() -> None:
         (of_revision, documents.revision_service(of_revision)),
         (of_revision, documents.pod_autoscaler(of_revision)),
         (of_route, documents.placeholder_service(of_route, "hello")),
-        (of_route, documents.virtual_service(of_route, [Target("hello-00001", 100)], "localhost")),
+        (of_route, routing.virtual_service(of_route, traffic, Naming("localhost"))),
     ]
     for above, child in children:
         assert owner(child) == (above["kind"], "u-1", True), child["kind"]
@@ -278,6 +279,19 @@ def test_a_revision_was_made_by_who_changed_its_configuration() -> None:
     assert objects.annotations(child) == {"serving.knative.dev/creator": "bob"}
 
 
+def test_the_services_of_a_routes_names_keep_what_they_said() -> None:
+    """As Knative's do: what the route says no longer stays, but for visibility, which is each name's own."""
+    labels = {"team": "b", "networking.knative.dev/visibility": "cluster-local"}
+    notes = {"note": "b", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    live = {"metadata": {"labels": {**labels, "tier": "c"}, "annotations": notes}}
+    child = documents.placeholder_service(
+        parent("Route", {}, labels={"team": "a"}, annotations={"more": "d"}), "hello", live
+    )
+    expected = {"team": "a", "tier": "c", "serving.knative.dev/route": "hello"}
+    assert objects.labels(child) == expected
+    assert objects.annotations(child) == {"note": "b", "more": "d"}
+
+
 def test_the_services_of_a_routes_names_say_what_the_route_says() -> None:
     """Its labels and annotations but for visibility, which is each name's own."""
     labels = {"team": "a", "networking.knative.dev/visibility": "cluster-local"}
@@ -394,6 +408,17 @@ def test_service_of_a_revision(port_name: str, expected: tuple[str, str]) -> Non
     assert (port["name"], port["appProtocol"], port["port"]) == (*expected, 80)
 
 
+def test_traces_call_all_revisions_by_the_services_name() -> None:
+    """Pods who call and the Service that is called say the same."""
+    of_revision = revision(labels={"serving.knative.dev/service": "hello"})
+    template = documents.deployment(of_revision, progress_deadline_s=60)["spec"]["template"]
+    named = [
+        objects.labels(child)[mesh.CANONICAL_NAME]
+        for child in (template, documents.revision_service(of_revision))
+    ]
+    assert named == ["hello", "hello"]
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [("active", "Reachable"), ("reserve", "Unreachable"), ("pending", "Unknown"), ("", "Unknown")],
@@ -418,115 +443,6 @@ def test_autoscaler_is_told_its_annotations_only() -> None:
     assert set(objects.annotations(child)) == {
         "autoscaling.knative.dev/window",
         "serving.knative.dev/progress-deadline",
-    }
-
-
-# --- the mesh's rules
-
-
-def rules(targets: list[Target], **metadata: Any) -> Object:
-    return dict(documents.virtual_service(parent("Route", {}, **metadata), targets, "localhost")["spec"])
-
-
-def chosen(spec: Object, authority: str, gateway: str = "mesh") -> dict[str, int]:
-    """Which revision gets which share of a request to `authority`: the first rule that matches."""
-    for rule in spec["http"]:
-        for match in rule["match"]:
-            name = match.get("authority", {"regex": ".*"})["regex"]
-            if gateway in match["gateways"] and re.fullmatch(name, authority):
-                return {
-                    each["destination"]["host"].partition(".")[0]: each["weight"] for each in rule["route"]
-                }
-    return {}
-
-
-def test_shares_of_a_route() -> None:
-    """Weights are the percentages; a target with no share is no destination."""
-    spec = rules([Target("one", 90), Target("two", 10), Target("three", 0, tag="next")])
-    assert chosen(spec, "hello.shop.svc.cluster.local") == {"one": 90, "two": 10}
-
-
-@pytest.mark.parametrize(
-    "authority",
-    [
-        "hello",
-        "hello:80",
-        "hello.shop",
-        "hello.shop.svc",
-        "hello.shop.svc.cluster.local",
-        "hello.shop.localhost:8080",
-        "HELLO.Shop.localhost",
-    ],
-)
-def test_every_name_of_a_route_is_routed(authority: str) -> None:
-    """By the short names inside, the long one, and the public one; with a port or without."""
-    assert chosen(rules([Target("one", 100)]), authority) == {"one": 100}
-
-
-def test_tags_have_names_of_their_own() -> None:
-    """A tag's host goes to its revision alone, whatever the shares are and however it is spelled."""
-    spec = rules([Target("one", 100, tag="now"), Target("two", 0, tag="next")])
-    for gateway in ("mesh", "ondol-system/ingress"):
-        assert chosen(spec, "next-hello.shop.localhost", gateway) == {"two": 100}
-        assert chosen(spec, "NOW-hello.shop.LOCALHOST:80", gateway) == {"one": 100}
-        assert chosen(spec, "hello.shop.localhost", gateway) == {"one": 100}
-    assert chosen(spec, "now-hello.shop.svc.cluster.local") == {"one": 100}
-    assert {"hello.shop.localhost", "next-hello.shop.localhost"} <= set(spec["hosts"])
-
-
-@pytest.mark.parametrize(
-    "name", ["hello", "hello.shop", "hello.shop.svc", "next-hello.shop.svc.cluster.local"]
-)
-def test_the_ingress_answers_to_public_names_alone(name: str) -> None:
-    """What services call each other is nobody's outside, even when a Host header says it."""
-    spec = rules([Target("one", 100), Target("two", 0, tag="next")])
-    assert chosen(spec, name, "ondol-system/ingress") == {}
-    assert chosen(spec, name) != {}
-
-
-def test_a_request_is_cut_by_its_revisions_time() -> None:
-    """Of several revisions the most patient one's: the proxy has one time for a rule."""
-    targets = [Target("one", 90, timeout_s=10), Target("two", 10, timeout_s=20), Target("three", 0, tag="t")]
-    assert [rule["timeout"] for rule in rules(targets)["http"]] == ["300s", "20s"]
-
-
-def test_applications_are_told_who_asked() -> None:
-    """The header that Knative's runtime contract promises, in the words of RFC 7239."""
-    (rule,) = rules([Target("one", 100)])["http"]
-    added = rule["headers"]["request"]["add"]["forwarded"]
-    assert [pair.partition("=")[0] for pair in added.split(";")] == ["for", "host", "proto"]
-
-
-_TAGS = st.lists(st.sampled_from(["a", "hello"]), min_size=1, max_size=3).map("-".join)
-
-
-@given(st.lists(_TAGS, unique=True, max_size=5))
-def test_no_name_is_taken_for_another(tags: list[str]) -> None:
-    """Whatever the tags and their order, each host reaches its own revision, also by its short name."""
-    targets = [Target(f"rev-{tag}", 0, tag=tag) for tag in tags]
-    spec = rules([*targets, Target("main", 100)])
-    names = {documents.tag_name(tag, "hello"): f"rev-{tag}" for tag in tags} | {"hello": "main"}
-    for name, expected in names.items():
-        for suffix in ("", ":80", ".shop", ".shop.svc.cluster.local", ".shop.localhost"):
-            assert chosen(spec, name + suffix) == {expected: 100}, name + suffix
-
-
-def test_cluster_local_routes_are_not_published() -> None:
-    """The visibility label takes the public host and the gateway away."""
-    labels = {"networking.knative.dev/visibility": "cluster-local"}
-    spec = rules([Target("one", 100)], labels=labels)
-    assert spec["gateways"] == ["mesh"]
-    assert not any(host.endswith(".localhost") for host in spec["hosts"])
-    assert rules([Target("one", 100)])["gateways"] == ["mesh", "ondol-system/ingress"]
-
-
-def test_only_unsent_requests_are_retried() -> None:
-    """The mesh repeats only what no server can have begun."""
-    (rule,) = rules([Target("one", 100)])["http"]
-    assert set(rule["retries"]["retryOn"].split(",")) == {
-        "connect-failure",
-        "refused-stream",
-        "reset-before-request",
     }
 
 

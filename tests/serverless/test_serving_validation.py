@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from ondol.api.objects import Object
+from ondol.serverless.config.live import LiveConfig
+from ondol.serverless.config.values import ServingConfig
 from ondol.serverless.serving import defaults, podspec, validation
 
 POD = "spec.template.spec"
@@ -43,7 +45,9 @@ def wrong(
     obj: Object, old: Object | None = None, *, plural: str = "services", features: frozenset[str] = ALLOWED
 ) -> list[str]:
     """The places of what is refused, once what is written was filled in."""
-    rules = validation.rules(features=features)[f"{plural}.serving.knative.dev"]
+    rules = validation.rules(config=LiveConfig(ServingConfig(features=features)))[
+        f"{plural}.serving.knative.dev"
+    ]
     before = None if old is None else filled(old, plural)
     return [c.field for c in rules.judge(filled(obj, plural, before), before)[0]]
 
@@ -440,13 +444,10 @@ def test_a_wrong_object_may_still_be_labelled_by_controllers() -> None:
 
 
 def test_what_has_no_effect_is_warned_of_once() -> None:
-    """An annotation nobody reads, a gradual roll-out, a field the node does not honour."""
+    """An annotation nobody reads, a field the node does not honour."""
     rules = RULES["services.serving.knative.dev"]
-    obj = service(
-        metadata={"annotations": {"serving.knative.dev/rollout-duration": "30s"}}, template=notes(tarrget="5")
-    )
+    obj = service(template=notes(tarrget="5"))
     assert rules.judge(obj, None)[1] == [
-        "metadata.annotations[serving.knative.dev/rollout-duration] has no effect: traffic moves at once",
         f"{NOTES}[autoscaling.knative.dev/tarrget]: this annotation is not known",
         "Deployment was looked at",
     ]
@@ -513,3 +514,11 @@ def test_an_unknown_feature_is_named() -> None:
     """A misspelled flag must not be off in silence."""
     with pytest.raises(ValueError, match="podspec-afinity"):
         podspec.features("kubernetes.podspec-afinity")
+
+
+def test_a_wrong_account_is_told_as_knative_tells_it() -> None:
+    """Its conformance tests look for value, path and reason in this order."""
+    rules = validation.rules()["services.serving.knative.dev"]
+    (cause,) = rules.judge(filled(service(pod={"serviceAccountName": "foo@bar.baz"})), None)[0]
+    begin = f"foo@bar.baz: {POD}.serviceAccountName\na lowercase RFC 1123 subdomain must consist of"
+    assert begin in f"{cause.field}: {cause.message}"

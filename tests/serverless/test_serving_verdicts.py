@@ -9,7 +9,8 @@ import pytest
 
 from ondol.api.objects import Object
 from ondol.serverless.serving import verdicts
-from ondol.serverless.serving.documents import Target
+from ondol.serverless.serving.names import Naming
+from ondol.serverless.serving.routing import Target
 from ondol.serverless.serving.verdicts import OK, Verdict
 
 NOW = 1_700_000_000.0
@@ -322,9 +323,11 @@ def test_configuration_with_a_name_that_is_taken() -> None:
 def route_status(
     *targets: Target, assigned: Verdict = OK, ingress: Verdict = OK, port: int = 8080, local: bool = False
 ) -> Object:
-    return verdicts.route_status(
-        obj(), targets, assigned, ingress, domain="localhost", public_port=port, local_only=local, now=NOW
-    )
+    route = obj()
+    if local:
+        route["metadata"]["labels"] = {"networking.knative.dev/visibility": "cluster-local"}
+    naming = Naming("localhost", port)
+    return verdicts.route_status(route, targets, assigned, ingress, naming=naming, now=NOW)
 
 
 def test_route_says_where_it_is() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from tests.simulation.platform import PROGRAMS, Platform
+from tests.simulation.platform import CPU, PROGRAMS, Platform
 from tests.simulation.properties import GUARDED, STEADY
 
 from ondol.api import objects, resources
@@ -149,9 +149,32 @@ async def crash_the_agent(platform: Platform, rng: random.Random) -> None:
 
 async def mend(platform: Platform) -> None:
     """Who sees pods crash again and again takes them away: else they would do so for ever."""
+    sets = (await platform.client.list(resources.REPLICA_SET, NAMESPACE)).items
     for live in (await platform.client.list(resources.DEPLOYMENT, NAMESPACE)).items:
-        if _image(live).startswith("crashing"):
+        if _crashes(live, sets):
             await platform.client.delete(resources.DEPLOYMENT, objects.name(live), NAMESPACE)
+    await _make_room(platform)
+
+
+async def _make_room(platform: Platform) -> None:
+    """Who asks for more than there is takes something away, with room for a pod more of each roll-out."""
+    listed = (await platform.client.list(resources.DEPLOYMENT, NAMESPACE)).items
+    sets = (await platform.client.list(resources.STATEFUL_SET, NAMESPACE)).items
+    asked = sum(objects.spec(each)["replicas"] for each in (*listed, *sets)) + len(listed) + 1
+    for live in listed:
+        if asked > CPU and objects.name(live) in ("front", "back"):
+            await platform.client.delete(resources.DEPLOYMENT, objects.name(live), NAMESPACE)
+            asked -= objects.spec(live)["replicas"] + 1
+
+
+def _crashes(deployment: Object, replica_sets: Sequence[Object]) -> bool:
+    """Its newest pods do, or those of an older template that a roll-out has no room to replace."""
+    sets = [
+        each
+        for each in replica_sets
+        if objects.is_controlled_by(each, deployment) and objects.spec(each).get("replicas")
+    ]
+    return any(_image(each).startswith("crashing") for each in (deployment, *sets))
 
 
 def _image(workload: Object) -> str:

@@ -7,7 +7,6 @@ and the processes of the simulated runtime.
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -22,12 +21,13 @@ from ondol.base import errors
 from ondol.base.backoff import Backoff
 from ondol.base.clock import rfc3339_micro
 from ondol.client.asgi import App
+from ondol.node import registration
 from ondol.node.config import restart_backoff
 from ondol.node.testing import Program, SimulatedNode
 from ondol.sdk.testing import Faults, LoopClock, World
 
 NODE: Final = "n1"
-CPU: Final = 12
+CPU: Final = 11
 """Cores of the node; each pod asks for one."""
 _HEARTBEAT_S: Final = 10.0
 _WATCHED: Final = (
@@ -153,11 +153,15 @@ class Platform(World):
             "metadata": {"name": NODE, "namespace": "kube-node-lease"},
             "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40},
         }
+        failures = 0
         while True:
             lease["spec"]["renewTime"] = rfc3339_micro(self.clock.now())
-            with contextlib.suppress(errors.ApiError):
+            try:
                 await manager.client.apply(resources.LEASE, lease, force=True)
-            await self.clock.sleep(_HEARTBEAT_S)
+                failures = 0
+            except errors.ApiError:
+                failures += 1
+            await self.clock.sleep(registration.next_beat_s(failures, _HEARTBEAT_S))
 
     # --- the truth
 

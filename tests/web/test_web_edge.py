@@ -369,12 +369,26 @@ async def test_heads_are_bounded_in_size_and_time(monkeypatch: pytest.MonkeyPatc
             assert await _closed(port, b"GET / HTTP/1.1\r\nX: ") == b""
 
 
-async def test_one_address_keeps_no_more_than_its_connections() -> None:
-    """Thousands of one pod would take every descriptor of the part."""
+@pytest.mark.parametrize(("is_own", "most"), [(False, 2), (True, 5)])
+async def test_one_address_keeps_no_more_than_its_connections(
+    monkeypatch: pytest.MonkeyPatch, is_own: bool, most: int
+) -> None:
+    """Thousands of one pod would take every descriptor; by the machine's own addresses come those of many."""
+    monkeypatch.setattr(web_serving, "PEER_CONNECTIONS_MAX", 2)
+    monkeypatch.setattr(web_serving, "OWN_CONNECTIONS_MAX", 5)
+    monkeypatch.setattr(web_serving, "_is_own", lambda _address: is_own)
     tcp = listen_tcp("127.0.0.1", 0, name="a test")
     port = tcp.getsockname()[1]
     async with serving(Application([]), tcp), contextlib.AsyncExitStack() as opened:
         with anyio.fail_after(10):
-            for _ in range(web_serving.PEER_CONNECTIONS_MAX):
-                await opened.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+            for _ in range(most):
+                stream = await opened.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+                await stream.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert await stream.receive()
             assert await _closed(port) == b""
+
+
+@pytest.mark.parametrize(("address", "is_own"), [("127.0.0.1", True), ("203.0.113.9", False)])
+def test_the_machines_own_addresses(address: str, is_own: bool) -> None:
+    """Those that can be bound; no pod has one."""
+    assert web_serving._is_own(address) is is_own

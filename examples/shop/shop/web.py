@@ -60,13 +60,20 @@ Handler = Callable[[Request, "re.Match[str]"], Answer]
 
 
 def call(
-    url: str, request: Request, *, method: str = "GET", body: bytes = b"", timeout_s: float = 5.0
+    url: str,
+    request: Request,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 5.0,
 ) -> Any:
     """Call another service on behalf of `request`; `CallFailed` unless it answers 2xx."""
     target = urlsplit(url)
     connection = http.client.HTTPConnection(target.hostname or "", target.port or 80, timeout=timeout_s)
     try:
-        connection.request(method, target.path or "/", body=body, headers=request.trace)
+        sent = {**request.trace, **(headers or {})}
+        connection.request(method, target.path or "/", body=body, headers=sent)
         answer = connection.getresponse()
         data = answer.read()
     except (OSError, http.client.HTTPException) as error:

@@ -1,13 +1,14 @@
-"""Schedules of CronJobs: `*/5 * * * *`, `@hourly`, `@every 90m`; and when it is time by them. Pure.
+"""Schedules of CronJobs and of sources: `*/5 * * * *`, `@hourly`; and when it is time by them. Pure.
 
 What Kubernetes takes (robfig/cron's standard parser), with its messages: five fields, names of months and
-weekdays, ranges and steps, and descriptors. A weekday is 0 (Sunday) to 6.
+weekdays, ranges and steps, and descriptors. A weekday is 0 (Sunday) to 6. A field of seconds may come first
+where that is asked for, as Knative's PingSource does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Final
@@ -28,6 +29,8 @@ _DESCRIPTORS: Final = {
 _EVERY: Final = "@every "
 _DAYS_AHEAD: Final = 5 * 366
 _SECOND_NS: Final = 10**9
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 
 
@@ -40,6 +43,7 @@ class _Bounds:
     names: Mapping[str, int] = field(default_factory=dict)
 
 
+_SECONDS: Final = _Bounds(0, 59)
 _FIELDS: Final = (
     _Bounds(0, 59),
     _Bounds(0, 23),
@@ -51,7 +55,7 @@ _FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The minutes that match: or, if `every_s` is set, that many seconds after the last time."""
+    """What matches: or, if `every_s` is set, that many seconds after the last time."""
 
     minutes: frozenset[int] = frozenset()
     hours: frozenset[int] = frozenset()
@@ -62,10 +66,14 @@ class Schedule:
     """Whether the day of the month was `*`: then the weekday alone decides."""
     any_weekday: bool = True
     every_s: int = 0
+    seconds: frozenset[int] = frozenset({0})
 
 
-def parse(text: str) -> Schedule:
-    """`ValueError` with the parser's own reason if it is no schedule; a time zone in it is passed over."""
+def parse(text: str, *, with_seconds: bool = False) -> Schedule:
+    """`ValueError` with the parser's own reason if it is no schedule; a time zone in it is passed over.
+
+    `with_seconds`: a sixth field, in front of the others, may be there.
+    """
     if not text:
         raise ValueError("empty spec string")
     if text.startswith(("TZ=", "CRON_TZ=")):
@@ -73,12 +81,25 @@ def parse(text: str) -> Schedule:
     if text.startswith("@"):
         return _described(text)
     parts = text.split()
+    seconds = frozenset({0})
+    if with_seconds and len(parts) == len(_FIELDS) + 1:
+        seconds = _field(parts.pop(0), _SECONDS)
     if len(parts) != len(_FIELDS):
-        raise ValueError(f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]")
+        count = "5 to 6" if with_seconds else "exactly 5"
+        raise ValueError(f"expected {count} fields, found {len(parts)}: [{' '.join(parts)}]")
     minutes, hours, days, months, weekdays = (
         _field(part, bounds) for part, bounds in zip(parts, _FIELDS, strict=True)
     )
-    return Schedule(minutes, hours, days, months, weekdays, _is_any(parts[2]), _is_any(parts[4]))
+    return Schedule(
+        minutes,
+        hours,
+        days,
+        months,
+        weekdays,
+        _is_any(parts[2]),
+        _is_any(parts[4]),
+        seconds=seconds,
+    )
 
 
 def following(schedule: Schedule, after_s: float, zone: tzinfo) -> float | None:
@@ -88,20 +109,53 @@ def following(schedule: Schedule, after_s: float, zone: tzinfo) -> float | None:
     """
     if schedule.every_s:
         return float(int(after_s) + schedule.every_s)
+    this_minute = after_s - after_s % _MINUTE_S
+    if _has_minute(schedule, datetime.fromtimestamp(this_minute, zone)):
+        for second in sorted(schedule.seconds):
+            if this_minute + second > after_s:
+                return this_minute + second
+    minute = _following_minute(schedule, after_s, zone)
+    return None if minute is None else minute + min(schedule.seconds)
+
+
+def _has_minute(schedule: Schedule, local: datetime) -> bool:
+    """Whether the schedule has this minute of a clock."""
+    is_its_time = local.minute in schedule.minutes and local.hour in schedule.hours
+    return is_its_time and local.month in schedule.months and _has_day(schedule, local.date())
+
+
+def _following_minute(schedule: Schedule, after_s: float, zone: tzinfo) -> float | None:
     first = datetime.fromtimestamp(after_s, zone).date()
     for day in (first + timedelta(days=number) for number in range(_DAYS_AHEAD)):
         if day.month not in schedule.months or not _has_day(schedule, day):
             continue
-        moments = (
-            moment
-            for hour in sorted(schedule.hours)
-            for minute in sorted(schedule.minutes)
-            for moment in _moments(datetime.combine(day, time(hour, minute), zone))
-            if moment > after_s
-        )
-        if (earliest := min(moments, default=None)) is not None:
+        if (earliest := _earliest(schedule, day, after_s, zone)) is not None:
             return earliest
     return None
+
+
+def _earliest(schedule: Schedule, day: date, after_s: float, zone: tzinfo) -> float | None:
+    """The first moment of a day after this one; hours are looked at in the order that clocks show them."""
+    earliest = None
+    for hour in sorted(schedule.hours):
+        begin = datetime.combine(day, time(hour), zone)
+        if earliest is not None and begin.timestamp() >= earliest:
+            break
+        moment = next((m for m in _of_hour(schedule, begin, after_s) if m > after_s), None)
+        if moment is not None and (earliest is None or moment < earliest):
+            earliest = moment
+    return earliest
+
+
+def _of_hour(schedule: Schedule, begin: datetime, after_s: float) -> Iterable[float]:
+    """The moments of an hour that may be after this one, the earliest first."""
+    start, end = begin.utcoffset(), (begin + timedelta(hours=1)).utcoffset()
+    if start == end == begin.replace(fold=1).utcoffset():  # as nearly always: nobody touches the clocks
+        begin_s = begin.timestamp()
+        if begin_s + _HOUR_S <= after_s:
+            return ()
+        return (begin_s + _MINUTE_S * minute for minute in sorted(schedule.minutes))
+    return sorted(moment for minute in schedule.minutes for moment in _moments(begin.replace(minute=minute)))
 
 
 def _has_day(schedule: Schedule, day: date) -> bool:

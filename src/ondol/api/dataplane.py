@@ -13,6 +13,8 @@ from ondol.base import comma_list
 T = TypeVar("T")
 
 _TRAFFIC: Final = "traffic.sidecar.istio.io/"
+_OUTBOUND: Final = "includeOutboundIPRanges"
+_INBOUND: Final = "includeInboundPorts"
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -21,8 +23,7 @@ class Capture:
     """Which of a meshed pod's connections are redirected to the proxy, by Istio's annotations.
 
     What is excluded is let past; else a port of `ports` is taken wherever it leads, and other ports
-    where they lead into `ranges`. Inbound connections are never taken, so what Istio's annotations
-    say of them holds by itself.
+    where they lead into `ranges`. What arrives is taken at `inbound_ports`, where the pod is guarded.
     """
 
     ranges: tuple[ipaddress.IPv4Network, ...] | None = None
@@ -31,6 +32,9 @@ class Capture:
     excluded_ranges: tuple[ipaddress.IPv4Network, ...] = ()
     excluded_ports: tuple[int, ...] = ()
     excluded_interfaces: tuple[str, ...] = ()
+    inbound_ports: tuple[int, ...] | None = None
+    """None is every port."""
+    excluded_inbound_ports: tuple[int, ...] = ()
 
 
 EVERYTHING: Final = Capture()
@@ -46,14 +50,17 @@ def capture(annotations: Mapping[str, str]) -> Capture:
         except ValueError as error:
             raise ValueError(f"{_TRAFFIC}{name}: {error}") from error
 
-    name = "includeOutboundIPRanges"
-    everywhere = annotations.get(f"{_TRAFFIC}{name}", "*").strip() == "*"
+    def is_any(name: str) -> bool:
+        return annotations.get(f"{_TRAFFIC}{name}", "*").strip() == "*"
+
     return Capture(
-        None if everywhere else parts(name, _network),
+        None if is_any(_OUTBOUND) else parts(_OUTBOUND, _network),
         parts("includeOutboundPorts", _port),
         parts("excludeOutboundIPRanges", _network),
         parts("excludeOutboundPorts", _port),
         parts("excludeInterfaces", _interface),
+        None if is_any(_INBOUND) else parts(_INBOUND, _port),
+        parts("excludeInboundPorts", _port),
     )
 
 

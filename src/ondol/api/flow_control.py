@@ -99,7 +99,7 @@ _PROBES: Final = {
         }
     ],
 }
-_PARTS: Final = tuple(f"system:ondol:{part}" for part in ("control", "gateway", "mesh", "observe"))
+_PARTS: Final = tuple(f"system:ondol:{part}" for part in ("control", "events", "gateway", "mesh", "observe"))
 _LEASES: Final = ("leases",), ("coordination.k8s.io",)
 MANDATORY_SCHEMAS: Final[Mapping[str, Object]] = {
     EXEMPT: _schema(EXEMPT, 1, "", _groups("system:masters")),

@@ -127,8 +127,12 @@ async def keep(core: Core) -> None:
     """
     places, kinds = _places(core), core.catalogue.version
     seen: list[int] = []
-    failures = 0
+    failures, looked_at = 0, -1
     while True:
+        if core.store.revision == looked_at and core.catalogue.version == kinds:
+            await core.clock.sleep(_LOOK_S)  # nothing at all was written since
+            continue
+        looked_at = core.store.revision
         if core.catalogue.version != kinds:
             places, kinds, seen = _places(core), core.catalogue.version, []
         revisions = _revisions(core, places)
@@ -140,6 +144,7 @@ async def keep(core: Core) -> None:
                 if failures == 1:
                     _log.warning("bootstrap_failed", error=str(error))
                 await core.clock.sleep(_BACKOFF.delay_s(failures))
+                looked_at = -1
                 continue
             if failures:
                 _log.info("bootstrap_recovered", failures=failures)

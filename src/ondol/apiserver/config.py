@@ -37,6 +37,8 @@ class ApiConfig:
     """Addresses of pods, the node's own among them: no Service may have one as an external IP."""
     own_ports: frozenset[int] = frozenset()
     """Where the platform's parts listen at `advertise_address`: no endpoint of a user's may be there."""
+    proxied_ports: frozenset[int] = frozenset()
+    """Those of `own_ports` behind Services that services/proxy leads to: Eventing's, which have no pods."""
     deny_external_ips: bool = False
     enforce_owner_references: bool = False
     """Whether setting an owner takes rights, as Kubernetes' OwnerReferencesPermissionEnforcement has it."""

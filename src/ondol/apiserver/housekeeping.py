@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -51,9 +52,10 @@ async def _expire_events(core: Core) -> None:
         oldest = core.clock.now() - core.config.event_ttl_s
         records = core.store.page(served.bucket, served.prefix("")).records
         read = core.reader(served, len(records))
-        async for part in core.turns.slices(bootstrap.SELF.name, records):
-            for event in [event for event in map(read, part) if _last_seen(event) <= oldest]:
-                await _expire(writes, event)
+        async with contextlib.aclosing(core.turns.slices(bootstrap.SELF.name, records)) as parts:
+            async for part in parts:
+                for event in [event for event in map(read, part) if _last_seen(event) <= oldest]:
+                    await _expire(writes, event)
 
 
 async def _expire(writes: writing.Writes, event: Object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -173,10 +174,11 @@ class _Pages:
         chooser = Chooser(self._core.state, self._served, self._chosen)
         selected: list[Record] = []
         remote = self._served.remote if self._chosen.reads_content else None
-        async for part in self._core.turns.slices(self._user, records, self._chosen.cost):
-            selected += filter(chooser, part if remote is None else await remote.records(part))
-            if self._limit and len(selected) > self._limit:
-                break
+        async with aclosing(self._core.turns.slices(self._user, records, self._chosen.cost)) as parts:
+            async for part in parts:
+                selected += filter(chooser, part if remote is None else await remote.records(part))
+                if self._limit and len(selected) > self._limit:
+                    break
         return selected
 
 

@@ -142,6 +142,23 @@ def ensure(
     return pki
 
 
+def ensure_server(
+    directory: Path, name: str, hosts: Iterable[str], *, clock: clocks.Clock
+) -> tuple[Path, Path]:
+    """Certificate and key files of another server of the platform, for clients that trust its authority.
+
+    `ensure` has been called. Renewed like the others when it is near its end; else nothing is written.
+    """
+    pki = Pki(directory)
+    now = clock.now()
+    servers = directory / "servers"
+    _private_directory(servers)
+    authority = _ensure_authority(pki.ca_file, pki.ca_key_file, "ondol-ca", now)
+    certificate, key = servers / f"{name}.crt", servers / f"{name}.key"
+    _ensure_leaf(authority, certificate, key, _server_identity(hosts, (), name), now)
+    return certificate, key
+
+
 @dataclass(frozen=True, slots=True)
 class _Identity:
     """What a leaf certificate must say; anything else in its place is issued anew."""
@@ -251,11 +268,13 @@ def _ensure_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _server_identity(names: Iterable[str], addresses: Iterable[str]) -> _Identity:
+def _server_identity(
+    names: Iterable[str], addresses: Iterable[str], common_name: str = "kube-apiserver"
+) -> _Identity:
     general: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(set(names)) if name]
     parsed = {ipaddress.ip_address(address) for address in addresses if address}
     general += [x509.IPAddress(address) for address in sorted(parsed, key=str)]
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     return _Identity(subject, ExtendedKeyUsageOID.SERVER_AUTH, tuple(general))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from ondol.apiserver.admission.request import Request as AdmissionRequest
 from ondol.apiserver.auth.identity import User
@@ -100,12 +100,21 @@ class KindRules(Protocol):
         ...
 
     def judge(
-        self, new: Mapping[str, Any], old: Mapping[str, Any] | None
+        self, new: Mapping[str, Any], old: Mapping[str, Any] | None, user: str
     ) -> tuple[Sequence[Cause], Sequence[str]]:
         """Of a write that fits the schema: everything wrong, and what its author should know if nothing is.
 
-        `old` is None on create.
+        `old` is None on create, `user` who writes.
         """
+        ...
+
+
+@runtime_checkable
+class Converting(Protocol):
+    """Rules of a custom kind whose versions differ, and that know each from the others."""
+
+    def convert(self, obj: Mapping[str, Any], api_version: str) -> dict[str, Any]:
+        """The object, of another version, as this one."""
         ...
 
 
@@ -163,6 +172,8 @@ class Destination(NamedTuple):
     node: str = ""
     trust: Trust | None = None
     """None of servers whose certificates, if they have any, nobody signed."""
+    called: str = ""
+    """The host that it is to be asked for, where it tells several by that."""
 
     @property
     def authority(self) -> str:

@@ -1,8 +1,8 @@
-"""The network edge: the ASGI application behind TLS on one or more addresses.
+"""The network edge: the ASGI application behind TLS, and without for those of this machine that need none.
 
 uvicorn's HTTP/1.1 protocol does the parsing; what is ours is the verified client certificate in the
-scope, addresses that may not exist yet, and a stop that ends every watch at once. Only this module
-knows that the loop is asyncio; it runs on uvloop when the process was started with it.
+scope, and a stop that ends every watch at once. Only this module knows that the loop is asyncio; it
+runs on uvloop when the process was started with it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import errno
 import functools
 import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -28,6 +27,8 @@ import uvicorn.server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ondol.apiserver import connections, framing, sockets, takeover
+from ondol.apiserver.auth.authenticate import CERTIFICATE
+from ondol.apiserver.listening import Listen, ListenLocal, bind_all
 from ondol.apiserver.peers import Peers, ProxyAuthority
 from ondol.apiserver.ports import CONNECTION
 from ondol.base import errors, groups, log
@@ -41,9 +42,6 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Address: TypeAlias = tuple[str, int]
 Started: TypeAlias = Callable[[tuple[Address, ...]], None]
 
-# Linux's IP_FREEBIND and IPV6_FREEBIND, which the socket module does not name.
-_IP_FREEBIND: Final = 15
-_IPV6_FREEBIND: Final = 78
 _CANCELLED_GRACE_S: Final = 1.0
 # A record of TLS; to copy more costs more than the write it spares.
 _JOINED_BYTES_MAX: Final = 16 * 1024
@@ -66,21 +64,13 @@ _HANDSHAKE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
-    """One address to listen on; with `free`, one that no interface has yet (a bridge to come)."""
-
-    host: str
-    port: int
-    free: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class ServeConfig:
     listen: tuple[Listen, ...]
     certificate_file: Path
     key_file: Path
     client_ca_file: Path
     """Client certificates signed by this authority are believed; others end the handshake."""
+    local: tuple[ListenLocal, ...] = ()
     proxies: tuple[ProxyAuthority, ...] = ()
     """But for those of proxies, which name the users that they ask for."""
     is_elsewhere: Callable[[bytes], bool] = lambda _target: False
@@ -216,6 +206,8 @@ class _Protocol(HttpToolsProtocol):
 
     first_request_s: float = 32.0
     connection: connections.Connection
+    identity: Mapping[str, Any] | None = None
+    """Who is at the other end, where the way in tells."""
     peers: Peers
     is_elsewhere: Callable[[bytes], bool]
     _joined: _Joined
@@ -232,7 +224,7 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
         self._joined = _Joined(transport)
-        self._peer = self.peers.scope(transport)
+        self._peer = self.identity if self.identity is not None else self.peers.scope(transport)
         self._waiting = self.loop.call_later(self.first_request_s, transport.abort)
         self.connection.drop = transport.abort
         self.connection.handshake_done()
@@ -388,9 +380,9 @@ class _Entrance:
 
     def __init__(
         self,
-        listening: Sequence[socket.socket],
+        listening: Mapping[socket.socket, ListenLocal | None],
         context: ssl.SSLContext,
-        protocol: Callable[[connections.Connection], _Protocol],
+        protocol: Callable[[connections.Connection, ListenLocal | None], _Protocol],
         config: ServeConfig,
     ) -> None:
         self._listening = listening
@@ -404,7 +396,7 @@ class _Entrance:
             self._loop.add_reader(bound, self._accept, bound)
 
     def addresses(self) -> tuple[Address, ...]:
-        names = [bound.getsockname() for bound in self._listening]
+        names = [bound.getsockname() for bound, local in self._listening.items() if local is None]
         return tuple((str(name[0]), int(name[1])) for name in names)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -418,7 +410,8 @@ class _Entrance:
                 self._make_room(listening, error)
                 return
             accepted.setblocking(False)
-            self._greet(accepted, str(address[0]))
+            local = self._listening[listening]
+            self._greet(accepted, str(address[0]) if local is None else local.user, local)
 
     def _make_room(self, listening: socket.socket, error: OSError) -> None:
         """Nothing more can be opened: an unauthenticated one is closed, or it is tried again later."""
@@ -434,18 +427,24 @@ class _Entrance:
         if listening.fileno() >= 0:  # else the server has stopped meanwhile
             self._loop.add_reader(listening, self._accept, listening)
 
-    def _greet(self, accepted: socket.socket, peer: str) -> None:
+    def _greet(self, accepted: socket.socket, peer: str, local: ListenLocal | None) -> None:
         connection, evicted = self._unauthenticated.add(peer, functools.partial(_hang_up, accepted))
         if evicted is not None:
             evicted.drop()
-        task = self._loop.create_task(self._shake_hands(accepted, connection))
+        task = self._loop.create_task(self._shake_hands(accepted, connection, local))
         self._handshakes[task] = connection
         task.add_done_callback(self._handshakes.pop)
 
-    async def _shake_hands(self, accepted: socket.socket, connection: connections.Connection) -> None:
+    async def _shake_hands(
+        self, accepted: socket.socket, connection: connections.Connection, local: ListenLocal | None
+    ) -> None:
+        protocol = functools.partial(self._protocol, connection, local)
         try:
+            if local is not None:
+                await self._loop.connect_accepted_socket(protocol, accepted)
+                return
             await self._loop.connect_accepted_socket(
-                functools.partial(self._protocol, connection),
+                protocol,
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=_HANDSHAKE_S,
@@ -500,13 +499,15 @@ class _Server:
 
     def start(self) -> None:
         context = tls_context(self._config)
-        listening = _bound(self._config.listen, self._config.listeners)
+        listening = bind_all(self._config.listen, self._config.local, self._config.listeners)
         self._entrance = _Entrance(listening, context, self._protocol, self._config)
 
-    def _protocol(self, connection: connections.Connection) -> _Protocol:
+    def _protocol(self, connection: connections.Connection, local: ListenLocal | None) -> _Protocol:
         protocol = _Protocol(self._uvicorn, self._state, self._app_state, asyncio.get_running_loop())
         protocol.first_request_s = self._config.first_request_s
         protocol.connection = connection
+        if local is not None:
+            protocol.identity = {CERTIFICATE: {"name": local.user, "groups": list(local.groups)}}
         protocol.peers, protocol.is_elsewhere = self._peers, self._config.is_elsewhere
         return protocol
 
@@ -549,50 +550,3 @@ def tls_context(config: ServeConfig) -> ssl.SSLContext:
         context.load_verify_locations(cadata=proxy.certificates.decode("ascii"))
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
-
-
-def _bound(listen: Iterable[Listen], listeners: Listeners) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for address in listen:
-            name = f"{address.host}:{address.port}"
-            inherited = listeners.inherit(name)
-            sockets.append(inherited or _socket(address))
-            if inherited is None:
-                listeners.keep(name, sockets[-1])
-        for name in listeners.unclaimed():
-            listeners.drop(name)
-    except BaseException:
-        for bound in sockets:
-            bound.close()
-        raise
-    return sockets
-
-
-def _socket(address: Listen) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # Named by protocol: the event loop turns off Nagle's delay only for sockets it knows to be TCP.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address.free and family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        elif address.free:
-            bound.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        bound.setblocking(False)
-        bound.bind((address.host, address.port))
-    except OSError as error:
-        bound.close()
-        raise _cannot_bind(address, error) from error
-    return bound
-
-
-def _cannot_bind(address: Listen, error: OSError) -> errors.HostError:
-    where = f"{address.host}:{address.port}"
-    if error.errno == errno.EADDRINUSE:
-        remedy = f"stop what listens there (ss -ltnp 'sport = :{address.port}') or choose another port"
-        return errors.HostError(f"the API server cannot listen on {where}: it is in use", remedy=remedy)
-    if error.errno == errno.EADDRNOTAVAIL:
-        remedy = "choose an address of this machine (ip addr)"
-        return errors.HostError(f"the API server cannot listen on {where}: no such address", remedy=remedy)
-    return errors.HostError(f"the API server cannot listen on {where}: {error.strerror}")

@@ -8,7 +8,7 @@ is short never waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Final
 
 import anyio
@@ -74,7 +74,7 @@ class Turns:
 
     async def slices(
         self, user: str, records: Sequence[Record], cost: int = 1
-    ) -> AsyncIterator[Sequence[Record]]:
+    ) -> AsyncGenerator[Sequence[Record], None]:
         """Records in order, some at a time: the first at once, each of the others in a turn.
 
         `cost` is how many times the usual each of them takes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -232,10 +233,12 @@ class _Running:
     async def _send_initial(self, records: list[Record], emit: Emit) -> None:
         """What there is, as ADDED, in turns with the other requests: it may be much."""
         shows, render = self._subject.shows, self._forms.render
-        async for part in self._core.turns.slices(self._subject.user, records, self._subject.chosen.cost):
-            ready = await self._ready(part)
-            if frames := [frame("ADDED", render(record.value)) for record in ready if shows(record)]:
-                await emit(b"".join(frames))
+        slices = self._core.turns.slices(self._subject.user, records, self._subject.chosen.cost)
+        async with aclosing(slices) as parts:
+            async for part in parts:
+                ready = await self._ready(part)
+                if frames := [frame("ADDED", render(record.value)) for record in ready if shows(record)]:
+                    await emit(b"".join(frames))
         if self._options.announce:
             await emit(self._bookmark({INITIAL_EVENTS_END: "true"}))
 

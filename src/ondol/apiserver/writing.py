@@ -270,7 +270,7 @@ class Writes:
         rules = None if request.subresource else self.core.rules.get(self.served.resource.group_resource)
         advice: Sequence[str] = ()
         if rules is not None and not causes:
-            causes, advice = rules.judge(new, old)
+            causes, advice = rules.judge(new, old, context.user.name)
         if causes:
             raise status.invalid(self.served.resource, objects.name(new), causes)
         for message in tolerated:

@@ -72,6 +72,18 @@ class Pattern:
 
 
 @functools.lru_cache(maxsize=_REMEMBERED_MAX)
+def groups(expression: str) -> int:
+    """How many groups a replacement may name; `ValueError` as `compiled` has it."""
+    import re2  # noqa: PLC0415 - as for `compiled`
+
+    compiled(expression)
+    options = _options(re2)
+    options.never_capture = False
+    count: int = re2.compile(expression.encode("utf-8", "replace"), options).groups
+    return count
+
+
+@functools.lru_cache(maxsize=_REMEMBERED_MAX)
 def compiled(expression: str) -> Pattern:
     """Compile a Go regular expression; `ValueError` has the reason as Go's compiler words it."""
     import re2  # noqa: PLC0415 - ten milliseconds and three megabytes that most processes never need

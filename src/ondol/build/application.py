@@ -20,6 +20,7 @@ from ondol.build.store import ImageStore
 _NAMED_MAX: Final = 5
 _LEFT_OUT: Final = frozenset(
     [
+        ".func",
         ".git",
         ".hg",
         ".svn",
@@ -121,6 +122,32 @@ def _inner_target(link: Path, directory: Path) -> str:
     return target
 
 
+def plain_layer(store: ImageStore, sources: Sources, *, epoch_s: int) -> tuple[oci.Layer, bool, list[str]]:
+    """The layer of files that no Python runs; the same three as `layer`."""
+    return (*_stored(store, _content(sources), epoch_s=epoch_s), _secrets_left_out(sources.secrets))
+
+
+def _content(sources: Sources) -> Tree:
+    content = Tree()
+    content.folder(HOME)
+    for key, path in sources.files.items():
+        try:
+            content.file(f"{HOME}/{key}", path)
+        except OSError as error:
+            raise BuildError(f"{path} cannot be read: {error.strerror}", remedy=f"check {path}") from error
+    for key, target in sources.links.items():
+        content.link(f"{HOME}/{key}", target)
+    return content
+
+
+def _stored(store: ImageStore, content: Tree, *, epoch_s: int) -> tuple[oci.Layer, bool]:
+    before = {path.name for path in (store.directory / "blobs" / "sha256").iterdir()}
+    with store.draft() as draft:
+        content.write(draft, epoch_s=epoch_s)
+    application = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
+    return application, draft.digest.partition(":")[2] in before
+
+
 def layer(
     store: ImageStore,
     sources: Sources,
@@ -131,15 +158,7 @@ def layer(
     epoch_s: int,
 ) -> tuple[oci.Layer, bool, list[str]]:
     """The layer in the store, whether the very same was there already, and warnings."""
-    content = Tree()
-    content.folder(HOME)
-    for key, path in sources.files.items():
-        try:
-            content.file(f"{HOME}/{key}", path)
-        except OSError as error:
-            raise BuildError(f"{path} cannot be read: {error.strerror}", remedy=f"check {path}") from error
-    for key, target in sources.links.items():
-        content.link(f"{HOME}/{key}", target)
+    content = _content(sources)
     for key, text in metadata.items():
         content.text(f"{HOME}/{key}", text)
     for place, text in entry.launchers.items():
@@ -148,11 +167,7 @@ def layer(
     provided = base.provided(store, python, epoch_s=epoch_s)
     compiled_files = [p for key, p in sources.files.items() if key.endswith(".so") and elf.is_elf(p)]
     dependencies.add_libraries(content, compiled_files, python, provided)
-    before = {path.name for path in (store.directory / "blobs" / "sha256").iterdir()}
-    with store.draft() as draft:
-        content.write(draft, epoch_s=epoch_s)
-    application = oci.Layer(draft.digest, draft.size_bytes, "ondol: the application")
-    return application, draft.digest.partition(":")[2] in before, warnings
+    return (*_stored(store, content, epoch_s=epoch_s), warnings)
 
 
 def _secrets_left_out(secrets: Sequence[str]) -> list[str]:

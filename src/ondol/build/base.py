@@ -107,15 +107,20 @@ def tree(python: Interpreter) -> Tree:
     content = Tree()
     _standard_library(content, python)
     programs = [python.executable, *_extensions(python)]
-    programs += [Path(tool) for name in _TOOLS if (tool := _tool(name))]
+    programs += tools()
     for program in programs:
         content.copy(str(program))
     if str(python.executable) != PYTHON:
         content.link(PYTHON, str(python.executable))
     content.link("/usr/bin/python", "python3")
-    _libraries(content, programs, python)
-    _machine(content, python)
+    add_libraries(content, programs, python)
+    add_machine(content, python)
     return content
+
+
+def tools() -> list[Path]:
+    """A shell and the handful of programs that people try in a container."""
+    return [Path(tool) for name in _TOOLS if (tool := _tool(name))]
 
 
 def _key(python: Interpreter, epoch_s: int) -> str:
@@ -179,7 +184,8 @@ def _extensions(python: Interpreter) -> list[Path]:
     return [path for path in files if path.name.split(".", 1)[0] in working]
 
 
-def _libraries(content: Tree, programs: Iterable[Path], python: Interpreter) -> None:
+def add_libraries(content: Tree, programs: Iterable[Path], python: Interpreter) -> None:
+    """The shared libraries of programs, and what the C library loads at run time."""
     search = libraries.Search.of_machine(python.multiarch)
     elves = [path for path in programs if elf.is_elf(path)]
     closure = libraries.closure(elves, search, machine=python.machine)
@@ -209,7 +215,8 @@ def _library_folder(closure: libraries.Closure) -> str:
     return str(Path(libc).parent)
 
 
-def _machine(content: Tree, python: Interpreter) -> None:
+def add_machine(content: Tree, python: Interpreter) -> None:
+    """What every program finds on a machine: accounts, folders, certificates, time zones."""
     for path, text in (
         ("/etc/passwd", _PASSWD),
         ("/etc/group", _GROUP),

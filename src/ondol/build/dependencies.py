@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from ondol.base import errors
-from ondol.build import base, bytecode, elf, libraries, oci, sdk
+from ondol.build import base, bytecode, elf, libraries, oci, sdk, tools
 from ondol.build import project as projects
 from ondol.build.archive import Tree
-from ondol.build.errors import BuildError
 from ondol.build.interpreter import Interpreter
 from ondol.build.project import Project
 from ondol.build.store import ImageStore
@@ -31,8 +30,6 @@ from ondol.build.store import ImageStore
 _RECIPE: Final = 1
 _OF_THE_INSTALLER: Final = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
 _SHEBANG: Final = re.compile(rb"^#!.*python[^\n]*\n")
-_LINES_MAX: Final = 12
-_INSTALL_TIMEOUT_S: Final = 600
 
 
 def layer(
@@ -49,7 +46,7 @@ def layer(
     with tempfile.TemporaryDirectory(prefix="ondol-dependencies-") as folder:
         target = Path(folder) / "installed"
         target.mkdir()
-        _install(project, python, target)
+        install(project, python, target)
         if has_sdk:
             _add_sdk(target)
         content = tree(target, python, provided)
@@ -64,28 +61,16 @@ def _key(lines: Sequence[str], python: Interpreter, provided: set[str], epoch_s:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _install(project: Project, python: Interpreter, target: Path) -> None:
+def install(project: Project, python: Interpreter, target: Path) -> None:
+    """The requirements of a project in a folder, by uv or pip."""
     command = [*installer(python), "--target", str(target), "-r", str(_requirements_file(project, target))]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=project.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_INSTALL_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(
-            f"installing the dependencies took more than {_INSTALL_TIMEOUT_S} s",
-            remedy="check the network and the package index",
-        ) from error
-    if done.returncode != 0:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise BuildError(
-            "the dependencies cannot be installed:\n  " + "\n  ".join(lines[-_LINES_MAX:]),
-            remedy=f"correct the requirements in {project.directory}, or check the package index",
-        )
+    task = tools.Task(
+        "installing the dependencies",
+        "check the network and the package index",
+        "the dependencies cannot be installed",
+        f"correct the requirements in {project.directory}, or check the package index",
+    )
+    tools.run(task, command, project.directory)
 
 
 def _requirements_file(project: Project, target: Path) -> Path:

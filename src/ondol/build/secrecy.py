@@ -34,6 +34,8 @@ def is_secret(path: Path) -> bool:
         return not name.endswith(_TEMPLATES)
     if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _READ):
         return False
+    if not path.is_file():
+        return False  # a pipe would be waited for
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -44,7 +44,7 @@ def logs(
     """Print what a container wrote."""
 
     async def run() -> None:
-        since_s = _seconds(since) if since else None
+        since_s = seconds(since) if since else None
         connected = connection.connect(data_dir, kubeconfig, namespace)
         async with aclosing(connected.client) as client:
             pod = await addressing.pod_name(client, words, connected.namespace)
@@ -65,7 +65,7 @@ def logs(
         anyio.run(run)
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
     """How many seconds `90`, `30s`, `5m`, `2h` or `1d` are."""
     parts = _SINCE.fullmatch(text)
     if parts is None:

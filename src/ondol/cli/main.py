@@ -16,7 +16,7 @@ _COMMANDS: Final = {
     "up": "ondol.cli.platform:up",
     "down": "ondol.cli.platform:down",
     "restart": "ondol.cli.platform:restart",
-    "service": "ondol.cli.service:app",
+    "boot": "ondol.cli.boot:app",
     "status": "ondol.cli.platform:status",
     "doctor": "ondol.cli.platform:doctor",
     "backup": "ondol.cli.backups:backup",
@@ -32,10 +32,34 @@ _COMMANDS: Final = {
     "port-forward": "ondol.cli.port_forward:port_forward",
     "cp": "ondol.cli.cp:copy",
     "image": "ondol.cli.images:app",
+    "func": "ondol.cli.func:app",
+    "service": "ondol.cli.knative.services:app",
+    "revision": "ondol.cli.knative.revisions:app",
+    "route": "ondol.cli.knative.routes:app",
+    "domain": "ondol.cli.knative.domains:app",
+    "broker": "ondol.cli.eventing.brokers:app",
+    "trigger": "ondol.cli.eventing.triggers:app",
+    "channel": "ondol.cli.eventing.channels:app",
+    "subscription": "ondol.cli.eventing.subscriptions:app",
+    "source": "ondol.cli.eventing.sources:app",
+    "event": "ondol.cli.eventing.events:app",
     "traces": "ondol.cli.traces:app",
     "metrics": "ondol.cli.metrics:metrics",
     "mesh": "ondol.cli.mesh:app",
     "demo": "ondol.cli.demo:demo",
+}
+_ALIASES: Final = {
+    "services": "service",
+    "ksvc": "service",
+    "revisions": "revision",
+    "routes": "route",
+    "domains": "domain",
+    "brokers": "broker",
+    "triggers": "trigger",
+    "channels": "channel",
+    "subscriptions": "subscription",
+    "sub": "subscription",
+    "sources": "source",
 }
 
 
@@ -48,6 +72,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         _ = ctx
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[cmd_name].partition(":")

@@ -1,16 +1,20 @@
-"""The `mesh` commands: where a call goes, and by which rule."""
+"""The `mesh` commands: where a call goes and by which rule, and whether it is let in there."""
 
 from __future__ import annotations
 
+import base64
+import ipaddress
+import json
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
 import typer
 
-from ondol.api.objects import Key, Object
+from ondol.api.objects import Key, Object, Resource
 from ondol.cli import completion, connection, output, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, NamespaceOption, Output
@@ -18,10 +22,16 @@ from ondol.client import Client
 from ondol.contracts import proxy
 
 if TYPE_CHECKING:
+    from ondol.mesh.check import Answer as CheckAnswer
+    from ondol.mesh.check import Check
     from ondol.mesh.evaluate import Call
     from ondol.mesh.explain import Explanation
+    from ondol.mesh.policy import Call as Arriving
 
-_PORTS: Final = {"http": 80, "tcp": 0}
+_PORTS: Final = {"http": 80, "https": 443, "tcp": 0, "tls": 443}
+_BLOCKED: Final = "block_all"
+_UNKNOWN: Final = "passthrough"
+"""The route and the chain of what the mesh does not know."""
 
 app = typer.Typer(
     help="Explain the service mesh.",
@@ -30,16 +40,13 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `route` a word of its own while it is the only one."""
-
-
 @app.command()
 def route(
     url: Annotated[
         str,
-        typer.Argument(help="What is called: `reviews/v1?x=y`, `http://reviews:9080`, `tcp://db:5432`."),
+        typer.Argument(
+            help="What is called: `reviews/v1?x=y`, `https://shop.example`, `tcp://db:5432`, `tls://db:5432`."
+        ),
     ],
     caller: Annotated[
         str,
@@ -70,7 +77,7 @@ def route(
         call = _call(url, header or (), method)
         connected = connection.connect(data_dir, kubeconfig, namespace)
         async with aclosing(connected.client) as client:
-            documents = await _documents(client)
+            documents = await _documents(client, explain.RESOURCES)
         pod = Key(connected.namespace, caller) if caller else None
         _print(explain.explain(documents, pod, call), form)
 
@@ -78,10 +85,149 @@ def route(
         anyio.run(run)
 
 
-async def _documents(client: Client) -> dict[str, Sequence[Object]]:
-    from ondol.mesh import explain  # noqa: PLC0415 - see above
+@app.command()
+def check(
+    caller: Annotated[
+        str,
+        typer.Argument(
+            help="Who calls: a pod's name, `deployment/front`, `service/front`, or `outside`.",
+            autocompletion=completion.pods,
+        ),
+    ],
+    url: Annotated[
+        str, typer.Argument(help="What is called: `cart`, `cart.shop:8080/items`, `tcp://db:5432`.")
+    ],
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="A header, as `x-user: jason`; repeatable.")
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "-X", help="The request's method.")] = "GET",
+    from_ip: Annotated[
+        str, typer.Option("--from-ip", metavar="ADDRESS", help="The caller's address, where it matters.")
+    ] = "",
+    claims: Annotated[
+        str, typer.Option(metavar="JSON", help="The claims of its token, as a JSON object.")
+    ] = "",
+    jwt: Annotated[
+        str, typer.Option(metavar="TOKEN", help="Its token; that it is signed well is taken for granted.")
+    ] = "",
+    data_dir: DataDir = None,
+    kubeconfig: KubeconfigOption = "",
+    namespace: NamespaceOption = "",
+    form: Output = Format.TABLE,
+) -> None:
+    """Say whether a call would be let in where it arrives, and which policy decides it; nothing is sent.
 
-    return {kind: (await client.list(resource)).items for kind, resource in explain.RESOURCES.items()}
+    It is read from the API's objects as they are now. Exit status 1 says that some pod would not take it.
+    """
+
+    async def run() -> Check:
+        from ondol.mesh import check as checking  # noqa: PLC0415 - protobuf is for this command alone
+
+        target, call = _arriving(url, header or (), method)
+        call = replace(call, claims=_claims(claims, jwt), source_ip=_address(from_ip) or call.source_ip)
+        connected = connection.connect(data_dir, kubeconfig, namespace)
+        async with aclosing(connected.client) as client:
+            documents = await _documents(client, checking.RESOURCES)
+        return checking.check(documents, connected.namespace, caller, target, call)
+
+    with output.explained():
+        checked = anyio.run(run)
+        _print_check(checked, form)
+        if not all(each.decision.allowed for each in checked.answers):
+            raise typer.Exit(1)
+
+
+async def _documents(client: Client, resources: Mapping[str, Resource]) -> dict[str, Sequence[Object]]:
+    return {kind: (await client.list(resource)).items for kind, resource in resources.items()}
+
+
+def _arriving(url: str, headers: Sequence[str], method: str) -> tuple[str, Arriving]:
+    """The service that a URL names, and the call as it arrives there; port 0 where none is written."""
+    from ondol.mesh import policy  # noqa: PLC0415 - see above
+
+    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        port = parts.port or 0
+    except ValueError as error:
+        raise output.UsageError(f"{url}: {error}") from error
+    if not parts.hostname or parts.scheme not in _PORTS:
+        raise output.UsageError(f"{url} is not NAME[.NAMESPACE][:PORT][/PATH] or tcp://NAME:PORT")
+    named = _headers(headers)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = named.pop("host", "") or parts.netloc
+    is_http = parts.scheme != "tcp"
+    call = policy.Call(port=port, host=host, path=path, method=method, headers=named, is_http=is_http)
+    return parts.hostname, call
+
+
+def _claims(claims: str, token: str) -> dict[str, Any] | None:
+    """What a token says, written out or as it is."""
+    text = claims
+    try:
+        if token:
+            body = token.split(".")[1]
+            text = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)).decode()
+        document = json.loads(text) if text else None
+    except (ValueError, IndexError) as error:
+        raise output.UsageError(f"the token or its claims cannot be read: {error}") from error
+    if document is not None and not isinstance(document, dict):
+        raise output.UsageError("claims are a JSON object")
+    return document
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError as error:
+        raise output.UsageError(f"--from-ip: {error}") from error
+
+
+def _print_check(checked: Check, form: Format) -> None:
+    if form is not Format.TABLE:
+        output.document(_check_document(checked), form)
+        return
+    terminal.write(f"{checked.caller.name} → {checked.service}")
+    for each in checked.answers:
+        decision = each.decision
+        agreed = f" if the provider {decision.asks} agrees" if decision.asks else ""
+        identity = each.principal or "no identity: not by mutual TLS"
+        terminal.write(f"Result: {'allowed' if decision.allowed else 'denied'}{agreed}")
+        terminal.write(f"By:     {_decider(each)}")
+        terminal.write(f"Caller: {identity}")
+        terminal.write(f"Pods:   {', '.join(pod.name for pod in each.pods)}, port {each.port}")
+        for note in decision.notes:
+            terminal.note(note)
+    for excluded in checked.not_in_force:
+        terminal.note(f"not in force: {excluded}")
+
+
+def _decider(answer: CheckAnswer) -> str:
+    decision = answer.decision
+    if decision.object is None:
+        return decision.reason or "nothing: no policy is for it"
+    of = decision.object
+    return f"{of.kind} {of.namespace}/{of.name} ({decision.reason})"
+
+
+def _check_document(checked: Check) -> dict[str, Any]:
+    return {
+        "caller": checked.caller.name,
+        "service": checked.service,
+        "answers": [
+            {
+                "allowed": each.decision.allowed,
+                "reason": each.decision.reason,
+                "object": list(each.decision.object[:3]) if each.decision.object is not None else None,
+                "asks": each.decision.asks,
+                "principal": each.principal,
+                "pods": [str(pod) for pod in each.pods],
+                "port": each.port,
+                "notes": list(each.decision.notes),
+            }
+            for each in checked.answers
+        ],
+        "notInForce": list(checked.not_in_force),
+    }
 
 
 def _call(url: str, headers: Sequence[str], method: str) -> Call:
@@ -94,16 +240,33 @@ def _call(url: str, headers: Sequence[str], method: str) -> Call:
     except ValueError as error:
         raise output.UsageError(f"{url}: {error}") from error
     if not parts.hostname or not port:
-        raise output.UsageError(f"{url} is not http://HOST[:PORT][/PATH] or tcp://HOST:PORT")
-    if parts.scheme == "tcp":
-        return Call(port=port, host="", path="", target=parts.hostname)
+        raise output.UsageError(
+            f"{url} is not http(s)://HOST[:PORT][/PATH], tcp://HOST:PORT or tls://HOST:PORT"
+        )
+    sni = parts.hostname if parts.scheme in ("https", "tls") else ""
+    if parts.scheme in ("tcp", "tls"):
+        return Call(port=port, host="", path="", target=parts.hostname, sni=sni)
+    named = _headers(headers)
+    host = named.pop("host", "") or parts.netloc
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Call(
+        port=port,
+        host=host,
+        path=path,
+        method=method,
+        headers=named,
+        scheme=parts.scheme,
+        target=parts.hostname,
+        sni=sni,
+    )
+
+
+def _headers(headers: Sequence[str]) -> dict[str, str]:
+    """Headers as curl takes them, by names in lower case."""
     pairs = [each.partition(":") for each in headers]
     if wrong := next((name for name, colon, _ in pairs if not colon or not name.strip()), None):
         raise output.UsageError(f"{wrong!r} is not a header, such as x-user: jason")
-    named = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    host = named.pop("host", "") or parts.netloc
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Call(port=port, host=host, path=path, method=method, headers=named, target=parts.hostname)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def _print(explanation: Explanation, form: Format) -> None:
@@ -113,6 +276,8 @@ def _print(explanation: Explanation, form: Format) -> None:
         return
     terminal.write(f"Rule:   {_rule(explanation)}")
     terminal.write(f"Result: {_result(explanation)}")
+    if explanation.faults:
+        terminal.write(f"Faults: {'; '.join(explanation.faults)}")
     total = sum(verdict.clusters.values())
     rows = [
         (
@@ -140,13 +305,21 @@ def _rule(explanation: Explanation) -> str:
 
 def _result(explanation: Explanation) -> str:
     verdict = explanation.verdict
+    is_unknown = verdict.chain == _UNKNOWN and proxy.BLACKHOLE in verdict.clusters
+    if verdict.route == _BLOCKED or is_unknown:
+        answer = "502 from the proxy" if verdict.status else "refused"
+        return f"{answer}: the mesh does not know the destination, and lets pass only what it knows"
     if verdict.status:
         return f"{verdict.status} from the proxy" + (", as no route matches" if verdict.status == 404 else "")
     if not verdict.chain:
         return "refused: no Gateway listens at the port"
+    if proxy.BLACKHOLE in verdict.clusters:
+        return "ended: no rule takes such a connection there"
     if not any(map(proxy.destination, verdict.clusters)):
         return "sent where it was going: the mesh does not know the destination"
-    return "sent on" if any(verdict.endpoints.values()) else "503 from the proxy, as nobody is ready there"
+    if any(verdict.endpoints.values()):
+        return "sent on"
+    return "503 from the proxy, as nobody is ready there" if verdict.table else "ended: nobody is ready there"
 
 
 def _destination(cluster: str) -> tuple[str, str]:
@@ -171,5 +344,6 @@ def _document(explanation: Explanation) -> dict[str, Any]:
             }
             for name, weight in verdict.clusters.items()
         ],
+        "faults": list(explanation.faults),
         "notInForce": list(explanation.not_in_force),
     }

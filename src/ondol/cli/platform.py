@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ondol.cli import output, terminal
 from ondol.cli.output import DataDir, Format, Output
 from ondol.compose import doctor as doctors
-from ondol.compose import hints, platform, settings
+from ondol.compose import hints, lifecycle, platform, settings
 from ondol.compose import instance as instances
-from ondol.compose.lifecycle import Running
+from ondol.compose.lifecycle import Running, State
 from ondol.compose.platform import PlatformStatus
+
+_FAILING: Final = (State.BACKING_OFF, State.FAILED)
+"""States in which what a part died of is why it does not serve."""
 
 
 def up(
@@ -42,16 +45,25 @@ def up(
             platform.check(chosen, handover)
             terminal.note("it could start")
             return
-        _warn_of_fixed_ports(chosen, settings.explicit(data_dir, flags=flags))
+        explicit = settings.explicit(data_dir, flags=flags)
+        is_first = instances.load(chosen.data_dir) is None
+        if not is_first:
+            _tell_of_other_ports(chosen, explicit, "is for a new data directory; {folder} keeps port {port}")
+
+        def tell_of_taken_ports() -> None:
+            if is_first:
+                _tell_of_other_ports(chosen, explicit, "is not free; {folder} has port {port} from now on")
+
         if detach:
             words = {name: str(value) for name, value in flags.items() if value is not None}
             instance = platform.run_detached(chosen, flags=words)
             _print_status(platform.status(chosen.data_dir), Format.TABLE)
+            tell_of_taken_ports()
             terminal.note(_how_to_use(instance.kubeconfig))
             return
         signum = platform.run(
             chosen,
-            progress=_Progress(chosen.data_dir / "kubeconfig"),
+            progress=_Progress(chosen.data_dir / "kubeconfig", tell_of_taken_ports),
             flags={name: str(value) for name, value in flags.items() if value is not None},
             left=handover,
         )
@@ -60,8 +72,8 @@ def up(
         )
 
 
-def _warn_of_fixed_ports(chosen: settings.Settings, explicit: Collection[str]) -> None:
-    """Ports are chosen at the first start; one that is asked for later is not taken in silence."""
+def _tell_of_other_ports(chosen: settings.Settings, explicit: Collection[str], words: str) -> None:
+    """A port that was asked for and that the platform does not have is not exchanged in silence."""
     instance = instances.load(chosen.data_dir)
     if instance is None:
         return
@@ -73,16 +85,16 @@ def _warn_of_fixed_ports(chosen: settings.Settings, explicit: Collection[str]) -
     for name, port in ports.items():
         value = getattr(chosen, name)
         if name in explicit and value != port:
-            terminal.note(
-                f"warning: {name} {value} is for a new data directory; {chosen.data_dir} keeps port {port}"
-            )
+            reason = words.format(folder=chosen.data_dir, port=port)
+            terminal.note(f"warning: {name} {value} {reason}")
 
 
 class _Progress:
     """One line as each part becomes ready or dies."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, at_first: Callable[[], None] = lambda: None) -> None:
         self._kubeconfig = kubeconfig
+        self._at_first = at_first
         self._last: dict[str, str] = {}
         self._announced = False
         self._stopping = False
@@ -97,8 +109,9 @@ class _Progress:
                 reason = f": {running.error}" if running.error else ""
                 terminal.note(f"  {name:<10} {state}{reason}")
             self._last[name] = state
-        if not self._announced and all(state == "ready" for state in self._last.values()):
+        if not self._announced and all(state in lifecycle.AT_REST for state in self._last.values()):
             self._announced = True
+            self._at_first()
             terminal.note(f"ready. In another terminal: {_how_to_use(self._kubeconfig)}")
 
 
@@ -171,6 +184,10 @@ def _print_status(report: PlatformStatus, form: Format) -> None:
     ]
     output.table(("PART", "STATE", "PID", "RESTARTS", "MEMORY", "CPU", "ADDRESS"), rows)
     state = "ready" if report.ready else "not ready"
+    log_dir = Path(report.data_dir) / "logs"
+    for part in report.parts:
+        if part.error and part.state in _FAILING:
+            terminal.write(f"\n{part.name}: {part.error}; more in {log_dir / part.name}.log")
     terminal.write(
         f"\n{state}; {output.megabytes(report.memory_bytes)} in all; API {report.api}"
         + (f"; ingress {report.ingress}" if report.ingress else "")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
@@ -18,37 +17,35 @@ from ondol.api import conditions, objects
 from ondol.api import resources as kinds
 from ondol.api.objects import Object, Resource
 from ondol.base import errors, quantity
-from ondol.base.clock import SystemClock
 from ondol.build import image
 from ondol.build.store import ImageStore
-from ondol.cli import output, resources, terminal, traces
+from ondol.cli import output, resources, shop_events, terminal, traces
+from ondol.cli.demo_steps import NAMESPACE, fetch, is_ready, until
 from ondol.client import Client
 from ondol.compose import hints, platform, waiting
 from ondol.compose.instance import Instance
 from ondol.compose.waiting import Deadline, Stopwatch
-from ondol.contracts import serving
+from ondol.contracts import eventing, serving
 
-_NAMESPACE: Final = "shop"
 _CACHE: Final = Resource("shop.ondol.dev", "v1", "caches", "Cache")
 _IMAGES: Final = (("ondol.local/shop/app:latest", "shop"), ("ondol.local/shop/cache:latest", "shop/cache"))
 _DEPLOYMENTS: Final = ("front", "catalog", "cart", "reviews-v1", "reviews-v2")
 _REQUESTS: Final = 200
 _SPANS_OF_A_REQUEST: Final = 8
 """At least: the way in and the three calls it leads to, two each. The cart may call its cache besides."""
-_WAIT_S: Final = 90.0
-_POLL_S: Final = 0.05
 
 
 async def show(instance: Instance, examples: Path, watch: Stopwatch) -> None:
     """Run the whole story against a platform that is up."""
     await anyio.to_thread.run_sync(_build, instance, examples)
     async with aclosing(clients.from_kubeconfig(instance.kubeconfig)) as client:
-        await _deploy(client, examples)
-        await _until("the shop's first answer", _answers, instance)
+        await _deploy(client, instance, examples)
+        await until("the shop's first answer", _answers, instance)
         terminal.write(f"\nFrom nothing to a running shop: {watch.elapsed_s:.1f} s")
         await anyio.to_thread.run_sync(_traffic, instance)
         await anyio.to_thread.run_sync(_trace, instance)
         await _cold_start(client, instance)
+        await shop_events.show(client, instance)
         await _operator_action(client)
     _resources(instance)
 
@@ -62,19 +59,22 @@ def _build(instance: Instance, examples: Path) -> None:
         terminal.write(f"  {reference:<32} {built.seconds:5.1f} s  {size:5.0f} MB  {built.digest[:19]}")
 
 
-async def _deploy(client: Client, examples: Path) -> None:
+async def _deploy(client: Client, instance: Instance, examples: Path) -> None:
     terminal.write("\nThe shop:")
     watch = Stopwatch()
-    await _until("the operator's kind", _cache_kind, client)
+    await until("the operator's kind", _cache_kind, client)
     for document in output.load_documents(str(examples / "shop" / "manifests")):
-        await resources.apply_document(client, dict(document), _NAMESPACE)
+        await resources.apply_document(client, dict(document), NAMESPACE)
     for name in _DEPLOYMENTS:
-        await _until(f"deployment {name}", _is_available, client, name)
+        await until(f"deployment {name}", _is_available, client, name)
         terminal.write(f"  {name:<12} ready after {watch.elapsed_s:4.1f} s")
-    await _until("cache carts", _is_ready, client, _CACHE, "carts")
+    await until("cache carts", is_ready, client, _CACHE, "carts")
     terminal.write(f"  {'carts':<12} ready after {watch.elapsed_s:4.1f} s  (made by the cache operator)")
-    await _until("serverless thumbnail", _is_ready, client, serving.SERVICE, "thumbnail")
+    await until("serverless thumbnail", is_ready, client, serving.SERVICE, "thumbnail")
     terminal.write(f"  {'thumbnail':<12} ready after {watch.elapsed_s:4.1f} s  (serverless)")
+    await until("broker orders", is_ready, client, eventing.BROKER, "orders")
+    await shop_events.deploy(client, instance, examples)
+    terminal.write(f"  {'receipts':<12} ready after {watch.elapsed_s:4.1f} s  (a function, from its code)")
 
 
 async def _answers(instance: Instance) -> bool:
@@ -85,32 +85,15 @@ async def _answers(instance: Instance) -> bool:
 
 async def _cache_kind(client: Client) -> bool:
     try:
-        await client.list(_CACHE, _NAMESPACE)
+        await client.list(_CACHE, NAMESPACE)
     except errors.NotFound:
         return False
     return True
 
 
 async def _is_available(client: Client, name: str) -> bool:
-    deployment = await client.get(kinds.DEPLOYMENT, name, _NAMESPACE)
+    deployment = await client.get(kinds.DEPLOYMENT, name, NAMESPACE)
     return conditions.is_true(deployment, "Available")
-
-
-async def _is_ready(client: Client, resource: Resource, name: str) -> bool:
-    obj = await client.get(resource, name, _NAMESPACE)
-    observed = objects.status(obj).get("observedGeneration")
-    return conditions.is_true(obj, "Ready") and observed == objects.generation(obj)
-
-
-async def _until(what: str, test: Callable[..., Awaitable[bool]], *arguments: Any) -> None:
-    deadline = Deadline(_WAIT_S)
-    while not await test(*arguments):
-        if deadline.has_passed:
-            raise errors.HostError(
-                f"{what} was not ready after {_WAIT_S:.0f} s",
-                remedy="kubectl -n shop get pods,events; see the logs folder of the data directory",
-            )
-        await SystemClock().sleep(_POLL_S)
 
 
 def _traffic(instance: Instance) -> None:
@@ -143,26 +126,6 @@ def _traffic(instance: Instance) -> None:
         )
 
 
-def fetch(
-    instance: Instance,
-    host: str,
-    path: str,
-    *,
-    headers: dict[str, str] | None = None,
-    timeout_s: float = 30.0,
-) -> tuple[int, bytes]:
-    """One request through the ingress gateway; status 0 and the reason when no answer came."""
-    connection = http.client.HTTPConnection("127.0.0.1", instance.ports.ingress, timeout=timeout_s)
-    try:
-        connection.request("GET", path, headers={"Host": host, **(headers or {})})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error).encode()
-    finally:
-        connection.close()
-
-
 def _trace(instance: Instance) -> None:
     """Draw the fullest of the newest traces that are whole: the proxy's threads send their spans apart."""
     terminal.write("\nOne request, drawn from its spans:")
@@ -186,7 +149,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
     """Let the serverless service rest, then time the first request that finds nobody."""
     terminal.write("\nServerless: thumbnail rests at zero until somebody asks")
     watch = Stopwatch()
-    await _until("thumbnail at zero", _is_at_zero, client)
+    await until("thumbnail at zero", _is_at_zero, client)
     terminal.write(f"  at zero replicas after {watch.elapsed_s:.1f} s without requests")
 
     def timed() -> float:
@@ -206,7 +169,7 @@ async def _cold_start(client: Client, instance: Instance) -> None:
 
 
 async def _is_at_zero(client: Client) -> bool:
-    pods = await client.list(kinds.POD, _NAMESPACE, label_selector=f"{serving.SERVICE_LABEL}=thumbnail")
+    pods = await client.list(kinds.POD, NAMESPACE, label_selector=f"{serving.SERVICE_LABEL}=thumbnail")
     return not pods.items
 
 
@@ -214,10 +177,11 @@ async def _operator_action(client: Client) -> None:
     """Change the custom resource and show what the operator made of it."""
     terminal.write("\nThe operator: the cache is given more memory")
     patch = {"spec": {"memory": "48Mi"}}
-    patched = await client.patch(_CACHE, "carts", _NAMESPACE, patch=patch)
-    await _until("the cache with more memory", _has_memory, client, "48Mi")
-    await _until("cache carts", _is_ready, client, _CACHE, "carts")
-    cache = await client.get(_CACHE, "carts", _NAMESPACE)
+    patched = await client.patch(_CACHE, "carts", NAMESPACE, patch=patch)
+    await until("the cache with more memory", _has_memory, client, "48Mi")
+    await until("cache carts", is_ready, client, _CACHE, "carts")
+    await until("the operator's word", _is_announced, client, patched)
+    cache = await client.get(_CACHE, "carts", NAMESPACE)
     terminal.write(
         f"  status: {json.dumps({k: v for k, v in objects.status(cache).items() if k != 'conditions'})}"
     )
@@ -225,8 +189,13 @@ async def _operator_action(client: Client) -> None:
         terminal.write(f"  event: {event.get('reason')}: {event.get('message') or event.get('note')}")
 
 
+async def _is_announced(client: Client, patched: Object) -> bool:
+    """Whether the operator has said that the changed cache runs."""
+    return any(event.get("reason") == "Running" for event in await _events_since(client, patched))
+
+
 async def _has_memory(client: Client, memory: str) -> bool:
-    deployments = await client.list(kinds.DEPLOYMENT, _NAMESPACE)
+    deployments = await client.list(kinds.DEPLOYMENT, NAMESPACE)
     size = str(quantity.bytes_of(memory))
     return any(f'"{size}"' in json.dumps(d.get("spec")) for d in deployments.items if _owned_by_cache(d))
 
@@ -238,7 +207,7 @@ def _owned_by_cache(obj: Object) -> bool:
 
 async def _events_since(client: Client, patched: Object) -> list[Object]:
     """The Events of an object after its change, the oldest first."""
-    events = (await client.list(kinds.EVENT, _NAMESPACE)).items
+    events = (await client.list(kinds.EVENT, NAMESPACE)).items
     own = [e for e in events if (e.get("involvedObject") or {}).get("uid") == objects.uid(patched)]
     return sorted((e for e in own if _revision(e) > _revision(patched)), key=_revision)
 

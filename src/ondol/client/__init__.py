@@ -5,7 +5,7 @@ Used by controllers, the node, the mesh and the command line; it never holds ser
 
 from ondol.client.asgi import AsgiTransport
 from ondol.client.client import Client, ObjectList, PatchType
-from ondol.client.kubeconfig import from_kubeconfig, in_cluster
+from ondol.client.kubeconfig import at_socket, from_kubeconfig, in_cluster
 from ondol.client.transport import Call, ConnectionLost, Response, StreamResponse, Transport
 from ondol.client.watch import WatchEvent
 
@@ -20,6 +20,7 @@ __all__ = [
     "StreamResponse",
     "Transport",
     "WatchEvent",
+    "at_socket",
     "from_kubeconfig",
     "in_cluster",
 ]

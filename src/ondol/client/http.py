@@ -36,6 +36,8 @@ class Endpoint:
     """Where an API server listens and how this client proves who it is."""
 
     server: str
+    socket: str = ""
+    """The path of a Unix socket to reach it by; that this client may open it is all its proof."""
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     token: str = ""
@@ -123,7 +125,12 @@ class HttpTransport:
         if self._session is None:
             # Every watch holds a connection for minutes: a bound here would starve requests, which
             # have one of their own.
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._endpoint.tls or True, keepalive_timeout=60)
+            connector: aiohttp.BaseConnector
+            if self._endpoint.socket:
+                connector = aiohttp.UnixConnector(self._endpoint.socket, limit=0, keepalive_timeout=60)
+            else:
+                tls = self._endpoint.tls or True
+                connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=60)
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=2**18
             )

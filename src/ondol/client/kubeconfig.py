@@ -1,4 +1,4 @@
-"""Clients from a kubeconfig file, or from what a pod is given by its service account.
+"""Clients from a kubeconfig file, from what a pod is given by its service account, or at a socket.
 
 Certificates, keys, tokens, token files and passwords are supported. Exec and auth-provider plug-ins
 and impersonation are not: they are refused with a clear error, never ignored.
@@ -44,6 +44,14 @@ def from_kubeconfig(
         authorization=_basic(user),
         proxy=str(cluster.get("proxy-url") or ""),
     )
+    return Client(http.HttpTransport(endpoint), field_manager=field_manager)
+
+
+def at_socket(path: Path, *, field_manager: str = "ondol") -> Client:
+    """A client for a server of this machine that knows who asks by the Unix socket they come to."""
+    from ondol.client import http  # noqa: PLC0415 - loads aiohttp, which in-process clients never need
+
+    endpoint = http.Endpoint(server="http://localhost", socket=str(path))
     return Client(http.HttpTransport(endpoint), field_manager=field_manager)
 
 

@@ -53,6 +53,7 @@ def machine(settings: Settings) -> list[Finding]:
     """What a start needs to know; the data are looked at by who opens them."""
     return [
         *_software(),
+        *_events(settings),
         *_kernel(),
         _disk(settings.data_dir),
         *_ports(settings),
@@ -93,6 +94,18 @@ def _software() -> Iterator[Finding]:
     yield _program("container monitor", ("conmon",), package="conmon")
     yield _program("nftables", ("nft",), package="nftables")
     yield _program("kubectl", ("kubectl",), package="kubernetes-client", needed=False)
+
+
+def _events(settings: Settings) -> Iterator[Finding]:
+    """Whether there is what keeps events: nothing else fails without it, and a broker is never ready."""
+    if not settings.eventing:
+        return
+    from ondol.eventing import engine  # noqa: PLC0415 - no other command looks for it
+
+    try:
+        yield Finding("event store", Verdict.OK, str(engine.binary()))
+    except errors.HostError as error:
+        yield Finding("event store", Verdict.WARN, str(error), error.remedy)
 
 
 def _program(name: str, programs: tuple[str, ...], *, package: str, needed: bool = True) -> Finding:

@@ -22,20 +22,30 @@ from ondol.compose.settings import Settings
 from ondol.observe.metrics.parts import Exposition
 from ondol.web import exposition, serving
 
-_PARTS: Final = ("supervisor", "api", "control", "node", "gateway")
+_PARTS: Final = ("supervisor", "api", "control", "node", "gateway", "events")
 """Those that show a page of their own; the supervisor by `supervisor_metrics`.
 
 `observe` has its own at hand, and Envoy its admin page.
 """
+_ON_DEMAND: Final = frozenset({"events"})
 _ENVOY: Final = "/stats/prometheus?usedonly"
 _TIMEOUT_S: Final = 10.0
 
 
 def expositions(instance: Instance, settings: Settings) -> dict[str, Exposition]:
     """Where the parts show their metrics, by part."""
-    names = [part for part in _PARTS if settings.serverless or part != "gateway"]
-    by_part = {part: Exposition(_socket(instance, part), exposition.PATH) for part in names}
+    absent = {part for part, is_there in _conditional(settings) if not is_there}
+    by_part = {
+        part: Exposition(_socket(instance, part), exposition.PATH, is_optional=part in _ON_DEMAND)
+        for part in _PARTS
+        if part not in absent
+    }
     return by_part | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
+
+
+def _conditional(settings: Settings) -> tuple[tuple[str, bool], ...]:
+    """The parts that settings may leave out, and whether they are there."""
+    return ("gateway", settings.serverless), ("events", settings.eventing)
 
 
 @contextlib.asynccontextmanager

@@ -15,8 +15,8 @@ from ondol.base import trees
 
 _CLOSED: Final = 0o700
 _INNER: Final = (
-    "components",
     "containers",
+    "events",
     "exits",
     "images",
     "layers",

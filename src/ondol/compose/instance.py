@@ -39,19 +39,24 @@ _OCTETS: Final = range(100, 250, 2)
 class Ports:
     """TCP ports; the parts speak to each other by sockets in the run folder.
 
-    `api`, `ingress` and `ingress_tls` are known outside and stay; `observe`, where pods send spans, may move
-    at a start.
+    `api`, `ingress` and `ingress_tls` are known outside and stay; `observe`, where pods send spans, `events`,
+    where they send events (by TLS `events_tls`), and `nats`, where those are kept, may move at a start. Those
+    with a default may be 0 until chosen, in a folder from before there were such ports.
     """
 
     api: int
     ingress: int
     observe: int
     ingress_tls: int = 0
-    """0 until it is chosen, in a folder from before there was such a port."""
+    events: int = 0
+    nats: int = 0
+    events_tls: int = 0
 
 
-_PREFERRED: Final = Ports(api=6443, ingress=8080, observe=16686, ingress_tls=8443)
-_INNER: Final = ("observe",)
+_PREFERRED: Final = Ports(
+    api=6443, ingress=8080, observe=16686, ingress_tls=8443, events=16680, nats=16422, events_tls=16681
+)
+_INNER: Final = ("observe", "events", "nats", "events_tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,11 @@ class Instance:
         if os.geteuid() == 0:
             return _RUN_ROOT / self.id
         return Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp") / "ondol" / self.id  # noqa: S108 - per-user fallback
+
+    @property
+    def outbound_dir(self) -> Path:
+        """The proxy's sockets by which parts call services (`contracts.proxy.outbound_socket`)."""
+        return self.run_dir / "outbound"
 
     @property
     def pki_dir(self) -> Path:
@@ -122,9 +132,9 @@ class Instance:
         """Where a part speaks with the others: `xds`, `envoy-admin`, `observe`, `node`."""
         return self.run_dir / f"{name}.sock"
 
-    def component_kubeconfig(self, component: str) -> Path:
-        """Where a part's own credentials live."""
-        return self.data_dir / "components" / f"{component}.kubeconfig"
+    def api_socket(self, component: str) -> Path:
+        """Where the API server takes what a part asks, as the user that this part is."""
+        return self.socket(f"api-{component}")
 
 
 def load(data_dir: Path) -> Instance | None:
@@ -217,10 +227,13 @@ def _obstacle(folder: Path) -> Path:
     return next((path for path in above if os.path.lexists(path) and not path.is_dir()), folder)
 
 
-def with_free_inner_ports(instance: Instance) -> Instance:
-    """The instance with new ports for its own parts where others took theirs while it was down."""
+def with_free_inner_ports(instance: Instance, *, is_running: bool = False) -> Instance:
+    """The instance with new ports for its own parts where others took theirs while it was down.
+
+    One that `is_running` keeps those it has, and gets those that there were not in the version before.
+    """
     ports = asdict(instance.ports)
-    moved = [name for name in _INNER if not is_free(ports[name])]
+    moved = [] if is_running else [name for name in _INNER if ports[name] and not is_free(ports[name])]
     new = [name for name, port in ports.items() if not port]
     if not moved and not new:
         return instance

@@ -30,6 +30,8 @@ BASES: Final = 16
 class State(enum.StrEnum):
     """Where a part is in its life."""
 
+    DORMANT = "dormant"
+    """Nobody has asked for it yet."""
     WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
@@ -43,6 +45,8 @@ class State(enum.StrEnum):
 
 _ENDING: Final = (State.STOPPING, State.RENEWING)
 _ENDED: Final = (State.STOPPED, State.FAILED)
+AT_REST: Final = (State.READY, State.DORMANT)
+"""The states of parts of which nothing is awaited."""
 
 
 class Turn(enum.Enum):
@@ -103,6 +107,8 @@ class Running:
     former: Former | None = None
 
     def __post_init__(self) -> None:
+        if self.part.on_demand:
+            self.state = State.DORMANT
         if self.part.silence_max_s is not None:
             self.watch = Watch(self.part.silence_max_s)
 
@@ -119,7 +125,17 @@ Parts = Mapping[str, Running]
 
 
 def all_ready(parts: Parts) -> bool:
-    return all(running.state is State.READY for running in parts.values())
+    """Whether every part serves, or was not asked for."""
+    return all(running.state in AT_REST for running in parts.values())
+
+
+def asked_for(parts: Parts, name: str) -> list[Running]:
+    """Those that have to start now that a part is asked for: it and what it needs, if they are dormant."""
+    if name not in parts:
+        return []
+    running = parts[name]
+    needs = [each for need in running.part.needs for each in asked_for(parts, need)]
+    return [*needs, running] if running.state is State.DORMANT else needs
 
 
 def all_ended(parts: Parts) -> bool:
@@ -171,7 +187,7 @@ def _servers(running: Running, parts: Parts) -> list[Running]:
 
 
 def _is_renewed(running: Running) -> bool:
-    return running.turn is not Turn.ANEW and running.state is State.READY
+    return running.turn is not Turn.ANEW and running.state in AT_REST
 
 
 def turn(part: Part, former: Identity | None, present: Identity | None) -> Turn:

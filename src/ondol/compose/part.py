@@ -15,6 +15,7 @@ from ondol.base.listeners import Listeners
 
 KEEP = "KEEP"
 DROP = "DROP"
+WAKE = "WAKE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Notify:
         unread = int.from_bytes(fcntl.ioctl(self._fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         if not unread:
             self.write("ALIVE")
+
+    def wake(self, name: str) -> None:
+        """Have a part that starts on demand started, with those it needs; nothing if it runs already."""
+        self.write(f"{WAKE} {name}")
 
     def failed(self, message: str) -> None:
         """Report why the part ends."""
@@ -113,6 +118,9 @@ class Part:
     still the same, and the others are started anew: one that `overlaps` beside its former process, which is
     then asked by SIGUSR1 to end once it has answered all it has taken.
 
+    One that is `on_demand` has no process until another part asks for it (`Notify.wake`), and costs nothing.
+    From then on it is as any other, until the platform ends.
+
     `check` says by `HostError` that it could not start as things are, without touching anything that runs.
     `address` is where it listens, as `ondol status` prints it. `idle_memory_mib` is what it may take of
     memory at rest (proportional set size); the benchmarks name a part that takes more.
@@ -126,6 +134,7 @@ class Part:
     silence_max_s: float | None = None
     identity: Callable[[], Identity] | None = None
     overlaps: bool = False
+    on_demand: bool = False
     check: Callable[[], None] | None = None
     address: str = ""
     idle_memory_mib: int = 0

@@ -21,6 +21,7 @@ from ondol.compose import (
     folders,
     handover,
     hints,
+    lifecycle,
     lock,
     parts,
     predecessor,
@@ -105,8 +106,7 @@ def run(
         doctor.require(settings)
     instance = instances.load_or_create(settings)
     with lock.hold(instance.lock_file, inherited=left is not None) as descriptor:
-        if left is None:
-            instance = instances.with_free_inner_ports(instance)
+        instance = instances.with_free_inner_ports(instance, is_running=left is not None)
         strangers = _prepare_folders(instance)
         with _logging_to(instance.log_dir / _LOG, settings.log_level):
             if strangers:
@@ -211,7 +211,7 @@ def _announcer() -> Progress:
 
     def announce(running: Sequence[Running]) -> None:
         states = {each.state for each in running}
-        if states == {State.READY} and State.READY not in reached:
+        if states <= set(lifecycle.AT_REST) and State.READY not in reached:
             reached.add(State.READY)
             service_manager.ready()
         elif State.STOPPED in states and State.STOPPED not in reached:
@@ -271,7 +271,7 @@ def _daemon(settings: Settings, instance: Instance, writer: int, flags: Mapping[
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
         def progress(running: Sequence[Running]) -> None:
-            if all(r.state is State.READY for r in running):
+            if all(r.state in lifecycle.AT_REST for r in running):
                 with contextlib.suppress(OSError):
                     os.write(writer, b"READY\n")
 
@@ -446,7 +446,7 @@ def status(data_dir: Path) -> PlatformStatus:
     ingress = next((part.address for part in parts if part.name == "envoy"), "")
     return PlatformStatus(
         running=True,
-        ready=bool(parts) and all(part.state in (State.READY, LEAVING) for part in parts),
+        ready=bool(parts) and all(part.state in (*lifecycle.AT_REST, LEAVING) for part in parts),
         data_dir=str(data_dir),
         api=instance.api_url,
         ingress=ingress,
@@ -476,6 +476,7 @@ def _prepare_folders(instance: Instance) -> list[str]:
     """What the data directory holds beside the platform's own things."""
     instance.run_dir.mkdir(parents=True, exist_ok=True)
     instance.run_dir.chmod(0o700)
+    instance.outbound_dir.mkdir(exist_ok=True)
     strangers = folders.prepare(instance.data_dir)
     instances.promise_networks(instance)
     return strangers

@@ -91,12 +91,21 @@ class Settings:
     """Longest wait before a container that fails again and again is started again (from 10 s or this)."""
     trace_sampling_percent: float = 100.0
     """Share of requests that are traced."""
+    outbound_traffic_policy: str = "ALLOW_ANY"
+    """What becomes of pods' calls to what the mesh does not know: `ALLOW_ANY` or `REGISTRY_ONLY`."""
     access_log: str = ""
     """File for the proxy's line a request: a path, or a name in the folder of logs; empty is none."""
     access_log_format: str = "json"
     """What is in these lines: `json`, or `text` as Istio's proxy writes it."""
     serverless: bool = True
     """Whether Knative's kinds are served by the platform; without, Knative's own Serving can be installed."""
+    eventing: bool = True
+    """Whether Knative's kinds of events are served by the platform; without, Knative's own Eventing can be
+    installed."""
+    events_memory_max_mib: int = 256
+    """Memory that the keeper of events (NATS) aims to stay below."""
+    events_disk_max_mib: int = 10_240
+    """Disk that kept events may take in all; beyond it no more are taken until some are delivered."""
     scale_to_zero_after_s: float = 60.0
     """Stable window of the autoscaler: how long without traffic before a revision goes to zero."""
     deny_external_ips: bool = False
@@ -286,6 +295,10 @@ _LIMITS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "max_pods": (lambda count: 1 <= count <= 1000, "from 1 to 1000"),
     "restart_backoff_max_s": (lambda wait_s: 1 <= wait_s <= 300, "from 1 to 300 seconds"),
     "trace_sampling_percent": (lambda share: 0 <= share <= 100, "from 0 to 100"),
+    "outbound_traffic_policy": (
+        lambda mode: mode in ("ALLOW_ANY", "REGISTRY_ONLY"),
+        "ALLOW_ANY or REGISTRY_ONLY",
+    ),
     "access_log": (_is_file_name, "a name that ends in .log, or an absolute path in a folder that exists"),
     "access_log_format": (lambda name: name in ("json", "text"), "json or text"),
     "scale_to_zero_after_s": (lambda window_s: 6 <= window_s <= 3600, "from 6 to 3600 seconds"),

@@ -27,7 +27,7 @@ from ondol.compose import child, lifecycle, logs, part_words, processes, success
 from ondol.compose.handover import Handover
 from ondol.compose.kept_sockets import KeptSockets
 from ondol.compose.lifecycle import Former, Leaving, Running, State, Turn
-from ondol.compose.part import DROP, KEEP, Notify, Part
+from ondol.compose.part import DROP, KEEP, WAKE, Notify, Part
 from ondol.compose.succession import Succession
 from ondol.compose.watchdog import Verdict
 from ondol.contracts import proxy
@@ -240,10 +240,18 @@ class Supervisor:
             self._set_ready(running)
         elif word == "FAILED":
             running.error = message
+        elif word == WAKE:
+            self._wake(message)
         elif word == KEEP and sockets:
             self._sockets.put(running.part.name, message, sockets.popleft())
         elif word == DROP:
             self._sockets.drop(running.part.name, message)
+
+    def _wake(self, name: str) -> None:
+        """Start a part that somebody asks for, and what it needs; the loop does it at its next turn."""
+        for running in lifecycle.asked_for(self._parts, name):
+            self._log.info("part_asked_for", name=running.part.name)
+            self._set(running, State.WAITING)
 
     def _probe_watched(self) -> None:
         """Ask those that cannot report by themselves whether they are alive."""

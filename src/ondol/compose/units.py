@@ -23,7 +23,7 @@ NAME: Final = "ondol"
 _FOLDER: Final = Path("etc/systemd/system")
 _BOOTED: Final = Path("/run/systemd/system")
 """There exactly if systemd runs the machine (sd_booted(3))."""
-_MARK: Final = "# Written by `ondol service install`, which writes it anew; changes belong into a drop-in."
+_MARK: Final = "# Written by `ondol boot install`, which writes it anew; changes belong into a drop-in."
 _NAME: Final = re.compile(r"[A-Za-z0-9:_.\\-]{1,200}")
 _TIMEOUT_S: Final = 360.0
 _TEXT: Final = """\
@@ -176,7 +176,7 @@ def _require_rights(chosen: Unit) -> None:
     if not _BOOTED.is_dir():
         raise errors.HostError(
             "systemd does not run this machine",
-            remedy="have your service manager run what `ondol service install --print` prints, "
+            remedy="have your service manager run what `ondol boot install --print` prints, "
             "or write the unit into an image with --root",
         )
 

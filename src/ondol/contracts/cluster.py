@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ondol.api.objects import Key
+
 DOMAIN: Final = "cluster.local"
 """What the full names of services end in, after `.svc.`."""
 
@@ -14,6 +16,13 @@ AUTOMANAGED_LABEL: Final = "kube-aggregator.kubernetes.io/automanaged"
 """On an APIService of the API server's own: no other server answers for its version."""
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 """Label of an EndpointSlice: the Service whose endpoints it has."""
+
+
+def service_of(host: str) -> Key | None:
+    """The Service that a host names: `name.namespace`, `….svc`, `….svc.cluster.local`, with a port or not."""
+    full = host.partition(":")[0].lower().rstrip(".")
+    name, _, namespace = full.removesuffix(f".{DOMAIN}").removesuffix(".svc").partition(".")
+    return Key(namespace, name) if name and namespace and "." not in namespace else None
 
 
 def service_host(name: str, namespace: str, domain: str = DOMAIN) -> str:

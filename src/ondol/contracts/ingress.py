@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from ondol.contracts import cluster
+
 CLASS: Final = "ondol"
 """The IngressClass that every platform has from its first start."""
 CONTROLLER: Final = "ondol.dev/ingress-controller"
 """Classes with this controller are the mesh's, whatever their names."""
+
+HTTPS_GATEWAY: Final = "https.networking.k8s.io"
+"""The Gateway that is there as long as any Ingress of the mesh's is: it ends TLS with their certificates."""
+HTTPS: Final = f"{cluster.PLATFORM_NAMESPACE}/{HTTPS_GATEWAY}"
+"""The same as a VirtualService refers to it, for a host that an Ingress has a certificate for."""
 
 NGINX: Final = "nginx.ingress.kubernetes.io/"
 REWRITE_TARGET: Final = f"{NGINX}rewrite-target"

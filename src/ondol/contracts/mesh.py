@@ -25,6 +25,15 @@ CANONICAL_REVISION: Final = "service.istio.io/canonical-revision"
 
 POD_PROGRAMMED: Final = "mesh.ondol.dev/Programmed"
 """Pod condition: the proxy accepted this pod's listeners; containers start after it."""
+POD_GUARDED: Final = "mesh.ondol.dev/Guarded"
+"""Pod condition, the mesh's: the proxy listens for what arrives, which is to be turned to it from now on.
+
+It stays for as long as the pod has its sandbox, also when no policy asks for it any more.
+"""
+POD_ARRIVALS_TURNED: Final = "mesh.ondol.dev/ArrivalsTurned"
+"""Pod condition, the node's: whatever arrives at a guarded pod by TCP is turned to the proxy."""
+PROBES_FROM: Final = "169.254.7.127"
+"""From which address the node asks a pod's probes: guarded pods let it past. Istio has the same."""
 SANDBOX_READY: Final = "PodReadyToStartContainers"
 """Pod condition (Kubernetes' own): network namespace and address are in place."""
 ADDRESSES_PROGRAMMED: Final = "ondol.dev/AddressesProgrammed"
@@ -64,6 +73,18 @@ API_VERSION: Final = f"{GROUP}/v1"
 VIRTUAL_SERVICE: Final = Resource(GROUP, "v1", "virtualservices", "VirtualService")
 DESTINATION_RULE: Final = Resource(GROUP, "v1", "destinationrules", "DestinationRule")
 GATEWAY: Final = Resource(GROUP, "v1", "gateways", "Gateway")
+SERVICE_ENTRY: Final = Resource(GROUP, "v1", "serviceentries", "ServiceEntry")
+WORKLOAD_ENTRY: Final = Resource(GROUP, "v1", "workloadentries", "WorkloadEntry")
+WORKLOAD_GROUP: Final = Resource(GROUP, "v1", "workloadgroups", "WorkloadGroup")
+SIDECAR: Final = Resource(GROUP, "v1", "sidecars", "Sidecar")
+SECURITY_GROUP: Final = "security.istio.io"
+AUTHORIZATION_POLICY: Final = Resource(SECURITY_GROUP, "v1", "authorizationpolicies", "AuthorizationPolicy")
+REQUEST_AUTHENTICATION: Final = Resource(
+    SECURITY_GROUP, "v1", "requestauthentications", "RequestAuthentication"
+)
+PEER_AUTHENTICATION: Final = Resource(SECURITY_GROUP, "v1", "peerauthentications", "PeerAuthentication")
+ENVOY_FILTER: Final = Resource(GROUP, "v1alpha3", "envoyfilters", "EnvoyFilter")
+PROXY_CONFIG: Final = Resource(GROUP, "v1beta1", "proxyconfigs", "ProxyConfig")
 MESH_GATEWAY: Final = "mesh"
 """The gateway name in a VirtualService that means calls between pods."""
 DEFAULT_GATEWAY: Final = "ingress"

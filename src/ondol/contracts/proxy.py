@@ -11,8 +11,10 @@ from typing import Final, NamedTuple
 
 from ondol.contracts import cluster
 
+BLACKHOLE: Final = "BlackHoleCluster"
+"""Nowhere: connections that are led there end."""
 _CLUSTER: Final = re.compile(
-    r"outbound\|(?P<port>\d+)\|(?P<subset>[^|]*)\|(?P<host>[^|]+)(?:\|(?P<scope>[^|]+))?"
+    r"outbound\|(?P<port>\d+)\|(?P<subset>[^|]*)\|(?P<host>[^|]+)(?:\|(?P<scope>[^|]*))?"
 )
 
 
@@ -45,6 +47,20 @@ def destination(name: str) -> Destination | None:
     return Destination(match["host"], int(match["port"]), match["subset"], match["scope"] or "")
 
 
+CALLS_OUT: Final = "mesh.ondol.dev/calls-out"
+"""Label of a Service of the platform's: the part behind it calls services by `outbound_socket`, which there
+are while such a Service is there."""
+
+
+def outbound_socket(port: int) -> str:
+    """The name of the socket by which parts of the platform call what services have at a port, as pods do.
+
+    An HTTP/1.1 or HTTP/2 server, which goes by the authority (`Host`) of each request. There is one for each
+    port at which a service speaks HTTP.
+    """
+    return f"{port}.sock"
+
+
 # Statistics
 
 CLUSTER_TAG: Final = "envoy.cluster_name"
@@ -75,6 +91,8 @@ def revision_cluster(revision: str, namespace: str, port: int) -> str:
 
 CLUSTER_ATTRIBUTES: Final = ("upstream_cluster.name", "upstream_cluster")
 """The attributes by which a span names the cluster that was called; the first that has a value counts."""
+CALLEE_ATTRIBUTE: Final = "upstream_cluster.canonical_service"
+"""What traces call who was called, if that is not the name in the cluster's: a revision's is its service."""
 
 
 # Connections

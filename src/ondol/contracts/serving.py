@@ -11,6 +11,14 @@ SERVICE: Final = Resource(GROUP, "v1", "services", "Service")
 CONFIGURATION: Final = Resource(GROUP, "v1", "configurations", "Configuration")
 REVISION: Final = Resource(GROUP, "v1", "revisions", "Revision")
 ROUTE: Final = Resource(GROUP, "v1", "routes", "Route")
+DOMAIN_MAPPING: Final = Resource(GROUP, "v1beta1", "domainmappings", "DomainMapping")
+DOMAIN_CLAIM: Final = Resource(
+    "networking.internal.knative.dev",
+    "v1alpha1",
+    "clusterdomainclaims",
+    "ClusterDomainClaim",
+    namespaced=False,
+)
 POD_AUTOSCALER: Final = Resource(
     "autoscaling.internal.knative.dev", "v1alpha1", "podautoscalers", "PodAutoscaler"
 )

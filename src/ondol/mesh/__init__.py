@@ -24,5 +24,6 @@ def add_to(manager: Manager, config: MeshConfig) -> Collector:
 def crds() -> list[Object]:
     """The definitions of the kinds the mesh serves, to be installed before it is added."""
     from ondol.mesh import definitions  # noqa: PLC0415 - see above
+    from ondol.mesh.gateway_api import definitions as gateway_api  # noqa: PLC0415 - see above
 
-    return definitions.crds()
+    return [*definitions.crds(), *gateway_api.crds()]

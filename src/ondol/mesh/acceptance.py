@@ -20,12 +20,13 @@ import msgspec
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base.backoff import Backoff
+from ondol.contracts import cluster
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Kind, Kinds
 from ondol.mesh.model import istio
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.validation import Subject
-from ondol.mesh.translate import registry
+from ondol.mesh.translate import reach, registry
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected, Snapshot
 
@@ -52,16 +53,17 @@ class _Good(msgspec.Struct, frozen=True):
     version: str
     created: str
     spec: Object
+    is_dry_run: bool = False
 
     @staticmethod
     def of(rule: Rule[Any] | None) -> _Good | None:
         if rule is None:
             return None
-        return _Good(rule.origin.version, rule.created, msgspec.to_builtins(rule.spec))
+        return _Good(rule.origin.version, rule.created, msgspec.to_builtins(rule.spec), rule.is_dry_run)
 
     def rule(self, kind: Kind[Any], key: _Key) -> Rule[Any]:
         spec = istio.read(kind.spec, {"spec": self.spec})
-        return Rule(Origin(*key, self.version), self.created, spec)
+        return Rule(Origin(*key, self.version), self.created, spec, self.is_dry_run)
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -116,6 +118,8 @@ class Acceptance:
     port_problem: Callable[[int], str] = lambda _number: ""
     """Why no Gateway may have a port of this machine, or nothing."""
     kinds: Kinds = field(default_factory=lambda: KINDS)
+    roots: frozenset[str] = frozenset({reach.ISTIO_SYSTEM, cluster.PLATFORM_NAMESPACE})
+    cluster_domain: str = cluster.DOMAIN
     _entries: dict[_Key, _Entry] = field(default_factory=dict)
     _trials: deque[_Key] = field(default_factory=deque)
     _running: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -235,7 +239,7 @@ class Acceptance:
     def _accept(self, outcome: Accepted) -> None:
         for resource in outcome.resources:
             self._running[outcome.type_url, resource.name] = resource.version
-            for origin in resource.origins:
+            for origin in (*resource.origins, *resource.carries):
                 entry = self._entries.get(origin.key)
                 if entry is not None and entry.version == origin.version and entry.refusal is None:
                     entry.good = entry.current
@@ -245,11 +249,14 @@ class Acceptance:
     def _reject(self, outcome: Rejected) -> bool:
         """Blame what is new in the resource; of several, all step back and are tried one by one."""
         good = set(outcome.accepted.origins) if outcome.accepted else set()
+        # A pod's listener may fail for what the pod is: not the fault of what runs in others' already.
+        is_of_pod = any(origin.kind == "Pod" for origin in outcome.resource.origins)
         suspects = [
             (origin.key, entry)
             for origin in outcome.resource.origins
             if origin not in good and (entry := self._entries.get(origin.key)) is not None
             if entry.version == origin.version and entry.effective is entry.current
+            if not (is_of_pod and entry.good is entry.current)
         ]
         if len(suspects) == 1:
             entry = suspects[0][1]
@@ -314,9 +321,10 @@ class Acceptance:
         running: dict[Origin, bool] = {}
         for type_url, resources in snapshot.resources.items():
             for resource in resources.values():
-                if resource.origins:
+                concerned = (*resource.origins, *resource.carries)
+                if concerned:
                     is_running = self._running.get((type_url, resource.name)) == resource.version
-                    for origin in resource.origins:
+                    for origin in concerned:
                         running[origin] = running.get(origin, True) and is_running
         return running
 
@@ -324,7 +332,9 @@ class Acceptance:
         entry = _Entry(version, good=good)
         try:
             rule = self.kinds[kind].rule(document)
-            subject = Subject(rule.namespace, rule.origin.name, self.port_problem)
+            subject = Subject(
+                rule.namespace, rule.origin.name, self.port_problem, self.roots, self.cluster_domain
+            )
             self.kinds[kind].check(rule.spec, subject)
             entry.current = rule
         except Refused as refused:

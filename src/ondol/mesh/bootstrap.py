@@ -40,10 +40,16 @@ _ENDS_INSIDE: Final = {"envoy.reloadable_features.enable_send_rst_on_user_space_
 # Envoy's own half a minute would keep new pods waiting after a restart of the control plane.
 _RECONNECT: Final = {"retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"}}
 
+REGEX_SIZE_MAX: Final = 800
+"""How large a regular expression of a route may be, in instructions of RE2: Envoy's own 100 is less than the
+names of a Route with a tag need. A head of 60 KiB then takes 50 million steps at most (decision 0010)."""
+_REGEXES: Final = {"re2.max_program_size.error_level": REGEX_SIZE_MAX}
+
 # Every statistic costs memory for every cluster and listener: only these are kept.
 _STATS_PATTERNS: Final = (
     r"{outbound}\.upstream_rq_(active|total|time|pending_.*|timeout|retry|[1-5]xx)$",
     r"{outbound}\.(upstream_cx_(active|total|connect_fail)|membership_(healthy|total))$",
+    r"^vhost\.[^|]+\.route\.[^|]+\.upstream_rq_(total|timeout|retry|[1-5]xx)$",  # match.statPrefix
     r"^http\.[^.]+\.downstream_rq_(active|total|[1-5]xx)$",
     r"^cluster\.(xds|otlp|PassthroughCluster)\.upstream_(rq|cx)_(active|total)$",
     r"^(control_plane\.connected_state|server\.(live|state|memory_allocated|uptime|total_connections))$",
@@ -55,7 +61,8 @@ _STATS_PATTERNS: Final = (
 
 # A service's cluster, by its whole name: Envoy counts the same requests once more below it, by where
 # they came from (`.external.`), and who sums up would count them twice.
-_OUTBOUND: Final = r"^cluster\.outbound\|[^|]*\|[^|]*\|[^|]*\.svc\.{domain}(\|[^.|]+)?"
+# One of the outside has the end of its host marked (`translate.outside`), its scope or nothing after it.
+_OUTBOUND: Final = r"^cluster\.outbound\|[^|]*\|[^|]*\|([^|]*\.svc\.{domain}(\|[^.|]+)?|[^|]+\|[^.|]*)"
 
 # In Prometheus' form these become labels; cluster names hold dots, which Envoy's own patterns end at.
 _TAGS: Final = {
@@ -90,7 +97,7 @@ def document(config: MeshConfig) -> Object:
         },
         "bootstrap_extensions": [_INTERNAL_LISTENERS],
         "static_resources": {
-            "clusters": [_xds_cluster(config), mirrors.cluster(_HTTP2)],
+            "clusters": [_xds_cluster(config), *mirrors.clusters(_HTTP2)],
             "listeners": [mirrors.listener()],
         },
         "cluster_manager": _cluster_manager(config),
@@ -112,6 +119,7 @@ def document(config: MeshConfig) -> Object:
             "layers": [
                 {"name": "spans", "static_layer": _SPAN_EXPORT},
                 {"name": "internal-listeners", "static_layer": _ENDS_INSIDE},
+                {"name": "regexes", "static_layer": _REGEXES},
                 {"name": "admin", "admin_layer": {}},
             ]
         },

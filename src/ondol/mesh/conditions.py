@@ -75,14 +75,27 @@ def warnings(before: Sequence[Mapping[str, Any]], after: Sequence[Object]) -> li
     ]
 
 
-def of_pod(pod: Object, reason: str, message: str = "", *, now: float) -> list[Object]:
-    """A pod's one condition: its listener runs (`Programmed`), or why not."""
+OF_PODS: Final = (mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+
+
+def of_pod(
+    pod: Object, reason: str, message: str = "", *, now: float, is_guarded: bool | None = None
+) -> list[Object]:
+    """A pod's conditions: its listeners run (`Programmed`), or why not; whether it is guarded.
+
+    Once guarded it stays so for as long as it has its sandbox; None leaves that as it is.
+    """
+    is_running = reason == mesh.PROGRAMMED
     listed = conditions.set(
         conditions.of(pod),
         mesh.POD_PROGRAMMED,
-        "True" if reason == mesh.PROGRAMMED else "False",
+        "True" if is_running else "False",
         reason=reason,
         message=message,
         now=now,
     )
-    return [c for c in listed if c["type"] == mesh.POD_PROGRAMMED]
+    was_guarded = conditions.is_true(pod, mesh.POD_GUARDED)
+    if is_guarded or (was_guarded and reason == "NoSandbox"):
+        status: conditions.Status = "True" if is_guarded else "False"
+        listed = conditions.set(listed, mesh.POD_GUARDED, status, reason=reason, now=now)
+    return [c for c in listed if c["type"] in OF_PODS]

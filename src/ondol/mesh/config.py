@@ -20,6 +20,9 @@ class MeshConfig:
     """Where the proxy's start document is written."""
     observe_address: str = ""
     """Where spans go by OTLP over HTTP; empty turns tracing off."""
+    outbound_dir: Path | None = None
+    """Folder for the sockets by which parts of the platform call services as pods do, `contracts.proxy`'s
+    `outbound_socket` each; none are opened when absent."""
     ingress_address: str = "127.0.0.1"
     ingress_port: int = 8080
     ingress_tls_port: int = 8443
@@ -30,6 +33,10 @@ class MeshConfig:
     """Ports that Gateways may open at the ingress address, beside the ingress port."""
     ingress_namespace: str = cluster.PLATFORM_NAMESPACE
     cluster_domain: str = cluster.DOMAIN
+    resolvers: tuple[str, ...] = ()
+    """Name servers (`host:port`) of which the proxy asks names; without any, those of the host."""
+    registry_only: bool = False
+    """Calls to what the mesh does not know are refused where no Sidecar says otherwise."""
     trace_sampling_percent: float = 100.0
     access_log: Path | None = None
     """File that gets one line a request, in JSON; none are written when absent."""

@@ -19,17 +19,20 @@ from ondol.base.memo import Memo
 from ondol.base.signal import Signal
 from ondol.client import PatchType
 from ondol.contracts import mesh
+from ondol.mesh import addresses, definitions, persistence, server
 from ondol.mesh import conditions as written
-from ondol.mesh import definitions, persistence, server
 from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.gateway_api import feed as gateway_api
 from ondol.mesh.ingress.feed import Feed
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.kinds.kind import Finding, Kinds, Progress, no_findings
-from ondol.mesh.translate import registry
-from ondol.mesh.translate.translator import Translator, port_problem
+from ondol.mesh.secret_feed import SecretFeed
+from ondol.mesh.securing import Security
+from ondol.mesh.translate import credentials, origination, registry
+from ondol.mesh.translate.translator import Translator, port_problem, roots
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Outcome, Rejected
@@ -41,6 +44,7 @@ _PLAIN: Final = {
     "Service": resources.SERVICE,
     "EndpointSlice": resources.ENDPOINT_SLICE,
 }
+_NODE: Final = "Node"
 _FIELD_MANAGER: Final = "ondol-mesh"
 _RETRY_S: Final = 0.5
 _KEEP_S: Final = 5.0
@@ -57,13 +61,18 @@ class Mesh:
         self._config = config
         self._kinds = kinds
         self._translator = Translator(config, kinds)
-        self._acceptance = Acceptance(partial(port_problem, config), kinds)
+        self._acceptance = Acceptance(
+            partial(port_problem, config), kinds, roots(config), config.cluster_domain
+        )
         self._translation = Translation()
         self._analyst = Analyst(kinds)
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
         self._conditions = Memo()
+        self._addresses: addresses.Addresses = {}
+        self._selects_pods = False
+        """Whether a ServiceEntry may have pods for its endpoints."""
         self._changed = Signal()
         self._log = log.get("mesh")
         self._persisted = persistence.load(config.state_file)
@@ -72,13 +81,18 @@ class Mesh:
         self._informers = {name: manager.informer(resource) for name, resource in _PLAIN.items()}
         for informer in self._informers.values():
             informer.add_handler(self._on_change)
+        self._informers[_NODE] = manager.informer(resources.NODE)
+        self._informers[_NODE].add_handler(self._on_node)
         for name, kind in kinds.items():
             self._informers[name] = manager.informer(kind.resource, optional=True)
             self._informers[name].add_handler(self._on_rule)
         self._ingress = Feed(manager, config, self._changed.set)
+        self._gateway_api = gateway_api.Feed(manager, config, self._changed.set)
+        self.security = Security(manager, self._changed.set, config.ingress_namespace)
+        self._secrets = SecretFeed(manager, self._changed.set)
         self._pods = manager.informer(resources.POD)
         self._pods.add_handler(self._on_pod)
-        self._pod_writer = self._writer(resources.POD, mesh.POD_PROGRAMMED)
+        self._pod_writer = self._writer(resources.POD, *written.OF_PODS)
         self._rule_writers = {
             name: self._writer(kind.resource, *written.OF_RULES) for name, kind in kinds.items()
         }
@@ -105,12 +119,20 @@ class Mesh:
     def _on_change(self, _old: Object | None, _new: Object | None) -> None:
         self._changed.set()
 
+    def _on_node(self, old: Object | None, new: Object | None) -> None:
+        """Nodes tell every few seconds that they live; where they are hardly ever changes."""
+        if _labels(old) != _labels(new):
+            self._changed.set()
+
     def _on_rule(self, old: Object | None, new: Object | None) -> None:
-        if generation_changed(old, new):  # not for the conditions written here
+        if generation_changed(old, new) or _is_dry_run(old) is not _is_dry_run(
+            new
+        ):  # no condition written here
             self._changed.set()
 
     def _on_pod(self, old: Object | None, new: Object | None) -> None:
-        if _pod_matters(old) != _pod_matters(new):
+        is_other = _pod_matters(old) != _pod_matters(new)
+        if is_other or (self._selects_pods and _pod_serves(old) != _pod_serves(new)):
             self._changed.set()
 
     async def run(self) -> None:
@@ -169,15 +191,36 @@ class Mesh:
 
         services = documents("Service")
         rules = {name: self._acceptance.admit(name, documents(name)) for name in self._kinds}
-        expansion = self._ingress.expand(services)
-        return World(
-            namespaces=documents("Namespace"),
+        namespaces = documents("Namespace")
+        named = [
+            *(
+                key
+                for gateway in rules["Gateway"]
+                for server in gateway.spec.servers
+                for key in credentials.named(gateway.namespace, server.tls)
+            ),
+            *(key for rule in rules["DestinationRule"] for key in origination.looked_at(rule)),
+        ]
+        contents = self._secrets.named([*self._ingress.secrets(), *self._gateway_api.secrets(), *named])
+        expansion = self._ingress.expand(services, contents)
+        generated = self._gateway_api.expand(services, namespaces, contents)
+        entries = rules.get(mesh.SERVICE_ENTRY.kind, [])
+        self._selects_pods = any(entry.spec.workload_selector is not None for entry in entries)
+        if mesh.SERVICE_ENTRY.kind in self._kinds:
+            domain = self._config.cluster_domain
+            self._addresses = addresses.allocated(documents(mesh.SERVICE_ENTRY.kind), domain, self._addresses)
+        world = World(
+            namespaces=namespaces,
             pods=self._pods.lister.list(),
             services=services,
             endpoint_slices=documents("EndpointSlice"),
-            rules=expansion.beside(rules),
+            rules=generated.beside(expansion.beside(rules)),
             terminations=expansion.terminations,
+            credentials=contents,
+            nodes=documents(_NODE),
+            addresses=self._addresses,
         )
+        return self.security.completed(world, self._translation)
 
     # Answers out
 
@@ -186,7 +229,8 @@ class Mesh:
             if isinstance(outcome, Rejected):
                 self._log.warning("proxy_refused", resource=outcome.resource.name, why=outcome.message)
                 self._note_pod(outcome)
-        must_translate = [self._acceptance.observe(outcomes), self._ingress.observe(outcomes)]
+        parts = (self._acceptance, self._ingress, self._gateway_api)
+        must_translate = [part.observe(outcomes) for part in parts]
         if any(must_translate):
             self._changed.set()
         self._try_next()
@@ -195,7 +239,11 @@ class Mesh:
     def _try_next(self) -> None:
         """Give the next suspect its try, unless what is served is about to change for another reason."""
         steady = self.hub.settled and not self._changed.is_set
-        if steady and (self._acceptance.next_trial(self._translation.snapshot) or self._ingress.next_trial()):
+        if steady and (
+            self._acceptance.next_trial(self._translation.snapshot)
+            or self._ingress.next_trial()
+            or self._gateway_api.next_trial()
+        ):
             self._changed.set()
 
     async def retry_refused(self) -> None:
@@ -225,6 +273,7 @@ class Mesh:
             if self._pod_condition(pod) is not None:
                 self._pod_status.enqueue(objects.key(pod))
         self._ingress.tell(self._findings, self._reached)
+        self._gateway_api.tell(self._reached)
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._acceptance.running(self._translation.snapshot)
@@ -233,7 +282,7 @@ class Mesh:
             self._persisted = persisted
         for kind, controller in self._rule_status.items():
             for obj in self._informers[kind].lister.list():
-                if self._rule_conditions(kind, obj) is not None:
+                if self._desired_status(kind, obj) is not None:
                     controller.enqueue(objects.key(obj))
         self._conditions.sweep()
 
@@ -251,9 +300,13 @@ class Mesh:
             return written.of_pod(pod, "NoSandbox", now=now) if lost else None
         if all(self._acceptance.runs(types.LISTENER, name) for name in plan.listeners):
             self._refused_pods.pop(key, None)
-            ready = all(self._acceptance.runs(types.ROUTES, table) for table in plan.tables)
-            if ready and not conditions.is_true(pod, mesh.POD_PROGRAMMED):
-                return written.of_pod(pod, "Programmed", now=now)
+            parts = {types.ROUTES: plan.tables, types.EXTENSION: plan.filters}
+            ready = all(self._acceptance.runs(url, name) for url, names in parts.items() for name in names)
+            is_written = conditions.is_true(pod, mesh.POD_PROGRAMMED) and (
+                not plan.arrivals or conditions.is_true(pod, mesh.POD_GUARDED)
+            )
+            if ready and not is_written:
+                return written.of_pod(pod, "Programmed", now=now, is_guarded=bool(plan.arrivals))
             return None
         refused = self._refused_pods.get(key, "")
         if refused and (conditions.get(pod, mesh.POD_PROGRAMMED) or {}).get("message") != refused:
@@ -272,6 +325,16 @@ class Mesh:
             self.hub.retry(types.LISTENER)
             return Result(requeue_after_s=_RETRY_REFUSED_S)
         return None
+
+    def _desired_status(self, kind: str, obj: Object) -> Object | None:
+        """What its status should say, or None when it says it already or it is too early."""
+        listed = self._rule_conditions(kind, obj)
+        if kind != mesh.SERVICE_ENTRY.kind:
+            return None if listed is None else {"conditions": listed}
+        own = addresses.status(self._addresses.get((kind, *objects.key(obj)), {}))
+        if listed is None and (self.hub.busy or own == objects.status(obj).get("addresses")):
+            return None
+        return {"conditions": listed or conditions.of(obj), "addresses": own}
 
     def _rule_conditions(self, kind: str, obj: Object) -> list[Object] | None:
         """The conditions to write, or None when they are there already or it is too early."""
@@ -305,19 +368,20 @@ class Mesh:
 
     async def _write_rule(self, kind: str, key: Key) -> Result | None:
         obj = self._informers[kind].lister.get(key)
-        desired = self._rule_conditions(kind, obj) if obj is not None else None
+        desired = self._desired_status(kind, obj) if obj is not None else None
         if obj is None or desired is None:
             return None
-        await self._rule_writers[kind].write(obj, {"conditions": desired})
-        for reason, message in written.warnings(conditions.of(obj), desired):
+        await self._rule_writers[kind].write(obj, desired)
+        for reason, message in written.warnings(conditions.of(obj), desired["conditions"]):
             self._manager.recorder.event(obj, "Warning", reason, message)
         return None
 
     # What the mesh makes itself
 
     async def make_ingress_class(self) -> None:
-        """Create the class of Ingresses once."""
+        """Create the class of Ingresses once, and those of Gateways."""
         await self._persist(self._ingress.make_class)
+        await self._persist(self._gateway_api.make_classes)
 
     async def make_default_gateway(self) -> None:
         """Create the Gateway for the ingress port once; whoever deletes or changes it is left alone.
@@ -341,7 +405,7 @@ class Mesh:
 
     async def keep_ingress_service(self) -> None:
         """Have the Service of the ingress, with its namespace, for as long as this runs."""
-        service = definitions.ingress_service(self._config.ingress_port)
+        service = definitions.ingress_service(self._config.ingress_port, self._config.ingress_tls_port)
         key = objects.key(service)
         while True:
             await self._persist(lambda: self._make_ingress_service(service))
@@ -368,6 +432,14 @@ class Mesh:
                 await self._manager.clock.sleep(_RETRY_S)
 
 
+def _is_dry_run(obj: Object | None) -> bool:
+    return obj is not None and registry.is_dry_run(obj)
+
+
+def _labels(obj: Object | None) -> Mapping[str, str] | None:
+    return objects.labels(obj) if obj is not None else None
+
+
 def _has_sandbox(pod: Object) -> bool:
     return pods.is_terminal(pod) or conditions.is_true(pod, mesh.SANDBOX_READY)
 
@@ -381,7 +453,16 @@ def _pod_matters(pod: Object | None) -> tuple[Any, ...] | None:
         objects.labels(pod),
         pods.is_terminal(pod),
         conditions.is_true(pod, mesh.SANDBOX_READY),
+        conditions.is_true(pod, mesh.POD_ARRIVALS_TURNED),
     )
+
+
+def _pod_serves(pod: Object | None) -> tuple[Any, ...] | None:
+    """What of a pod counts where a ServiceEntry selects it."""
+    if pod is None:
+        return None
+    leaves = objects.metadata(pod).get("deletionTimestamp") is not None
+    return (objects.status(pod).get("podIP"), conditions.is_true(pod, "Ready"), leaves)
 
 
 def add_to(manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> Mesh:
@@ -394,6 +475,8 @@ def add_to(manager: Manager, config: MeshConfig, kinds: Kinds = KINDS) -> Mesh:
     manager.add_runnable(serve, "mesh-xds")
     manager.add_runnable(controller.run, "mesh-translate")
     manager.add_runnable(controller.retry_refused, "mesh-retry")
+    manager.add_runnable(controller.security.run, "mesh-identity")
+    manager.add_runnable(controller.security.close, "mesh-guarding")
     manager.add_runnable(controller.make_default_gateway, "mesh-default-gateway")
     manager.add_runnable(controller.make_ingress_class, "mesh-ingress-class")
     manager.add_runnable(controller.keep_ingress_service, "mesh-ingress-service")

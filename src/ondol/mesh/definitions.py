@@ -80,14 +80,15 @@ def _column(name: str, path: str) -> Object:
 
 def _crd(kind: Kind[Any]) -> Object:
     resource = kind.resource
+    schema, columns = {"openAPIV3Schema": _document(kind)}, _columns(kind)
     versions: list[Object] = [
         {
             "name": version,
             "served": True,
             "storage": version == kind.versions[0],
-            "schema": {"openAPIV3Schema": _document(kind)},
+            "schema": schema,
             "subresources": {"status": {}},
-            "additionalPrinterColumns": _columns(kind),
+            "additionalPrinterColumns": columns,
         }
         for version in kind.versions
     ]
@@ -116,7 +117,11 @@ def _document(kind: Kind[Any]) -> Object:
     status = {
         "type": "object",
         "description": "What became of it.",
-        "properties": {"conditions": _CONDITIONS, "observedGeneration": _OBSERVED_GENERATION},
+        "properties": {
+            "conditions": _CONDITIONS,
+            "observedGeneration": _OBSERVED_GENERATION,
+            **kind.status,
+        },
     }
     spec = Schemas(kind.fields).schema(types.type_info(kind.spec))
     return {
@@ -146,10 +151,12 @@ class Schemas:
                 return self._struct(type)
             case types.VarTupleType():
                 items = {"items": self.schema(type.item_type)}
-                return {"type": "array"} | items | _bounds(type, minItems="min_length")
+                return {"type": "array"} | items | bounds(type, minItems="min_length")
+            case types.AnyType():
+                return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
             case types.DictType():
                 return {"type": "object", "additionalProperties": self.schema(type.value_type)}
-        return _scalar(type)
+        return scalar(type)
 
     def _struct(self, type: types.StructType) -> Object:
         texts = self._fields[type.cls.__name__]
@@ -169,24 +176,26 @@ class Schemas:
         return {**schema, "required": required} if required else schema
 
 
-def _scalar(type: types.Type) -> Object:
+def scalar(type: types.Type) -> Object:
+    """The schema of what has no parts."""
     match type:
         case types.StrType():
-            bounds = _bounds(type, minLength="min_length", maxLength="max_length", pattern="pattern")
-            return {"type": "string"} | bounds
+            limits = bounds(type, minLength="min_length", maxLength="max_length", pattern="pattern")
+            return {"type": "string"} | limits
         case types.BoolType():
             return {"type": "boolean"}
         case types.IntType():
-            return {"type": "integer"} | _bounds(type, minimum="ge", maximum="le")
+            return {"type": "integer"} | bounds(type, minimum="ge", maximum="le")
         case types.FloatType():
-            return {"type": "number"} | _bounds(type, minimum="ge", maximum="le")
+            return {"type": "number"} | bounds(type, minimum="ge", maximum="le")
         case types.LiteralType():
             name = "integer" if isinstance(type.values[0], int) else "string"
             return {"type": name, "enum": list(type.values)}
     raise TypeError(f"no schema for {type}")
 
 
-def _bounds(type: types.Type, **names: str) -> Object:
+def bounds(type: types.Type, **names: str) -> Object:
+    """The bounds of a type, by their names in a schema."""
     values = {name: getattr(type, attribute) for name, attribute in names.items()}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -207,7 +216,7 @@ INGRESS_CLASS: Final = "ondol.dev/ingress"
 """Of the Service whose load the proxy balances, and no node."""
 
 
-def ingress_service(port: int) -> Object:
+def ingress_service(port: int, tls_port: int) -> Object:
     """The Service of the ingress, by the name and port name that Istio's instructions look for.
 
     It selects no pods: the proxy itself listens at the port, at the address in the Service's status.
@@ -221,7 +230,10 @@ def ingress_service(port: int) -> Object:
             "type": "LoadBalancer",
             "allocateLoadBalancerNodePorts": False,
             "loadBalancerClass": INGRESS_CLASS,
-            "ports": [{"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"}],
+            "ports": [
+                {"name": "http2", "port": port, "targetPort": 8080, "protocol": "TCP"},
+                {"name": "https", "port": tls_port, "targetPort": 8443, "protocol": "TCP"},
+            ],
         },
     }
 

@@ -20,9 +20,9 @@ class Dependencies:
     def __init__(self, world: World, translation: Translation) -> None:
         self.world = world
         self.translation = translation
-        self._parts = {
-            service.host: self._behind(service) for service in translation.registry.services.values()
-        }
+        self._parts: dict[str, tuple[Any, ...]] = {}
+        for service in translation.registry.everything():
+            self._parts[service.host] = (*self._parts.get(service.host, ()), *self._behind(service))
         self._ids = {host: tuple(map(id, parts)) for host, parts in self._parts.items()}
         self._signatures: dict[tuple[str, ...], Hashable] = {}
 

@@ -9,10 +9,42 @@ _WHOLE_DESTINATION: Final = "Where to: a service, and which of its subsets and p
 
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "VirtualServiceSpec": {
-        "hosts": "Whom the rules are for: service names, full domain names, or *. and a domain.",
+        "hosts": (
+            "Whom the rules are for: service names, full domain names, or *. and a domain. "
+            "None: others delegate to it."
+        ),
         "gateways": "The Gateways whose traffic is meant; mesh, the default, means calls between pods.",
         "http": "The rules, first match first; a request that none matches is answered 404.",
+        "tls": "Rules for TLS that goes on as it is, by the name it asks for, first match first.",
+        "tcp": "Rules for connections that are neither HTTP nor TLS, first match first.",
         "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all.",
+    },
+    "L4MatchAttributes": {
+        "destinationSubnets": "Where the connection was made to, as addresses or networks.",
+        "port": "The port that was called.",
+        "sourceLabels": "Labels of the pod that calls.",
+        "sourceNamespace": "The namespace of the pod that calls.",
+        "gateways": "Gateways, out of those of the VirtualService.",
+    },
+    "TLSMatchAttributes": {
+        "sniHosts": "The names that TLS asks for; each is one of the hosts, or inside a wildcard of theirs.",
+        "destinationSubnets": "Where the connection was made to, as addresses or networks.",
+        "port": "The port that was called.",
+        "sourceLabels": "Labels of the pod that calls.",
+        "sourceNamespace": "The namespace of the pod that calls.",
+        "gateways": "Gateways, out of those of the VirtualService.",
+    },
+    "L4RouteDestination": {
+        "destination": _WHOLE_DESTINATION,
+        "weight": "The share of connections, in proportion to the other weights.",
+    },
+    "TCPRoute": {
+        "match": "When the rule applies: if one of these matches. None: always.",
+        "route": "Where the connection goes; several destinations share by weight.",
+    },
+    "TLSRoute": {
+        "match": "When the rule applies: if one of these matches.",
+        "route": "Where the connection goes; several destinations share by weight.",
     },
     "HTTPRoute": {
         "name": "A name for people.",
@@ -29,7 +61,10 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "mirrorPercentage": "How many of the requests are copied to mirror; all by default.",
         "corsPolicy": "What browsers on other sites may ask.",
         "headers": "Headers to change on the request and on its answer.",
+        "delegate": "A VirtualService without hosts whose routes stand in the place of this one.",
+        "mirrorPercent": "Deprecated: mirrorPercentage in whole per cent.",
     },
+    "Delegate": {"name": "Its name.", "namespace": "Its namespace; by default the same."},
     "HTTPMatchRequest": {
         "name": "A name for people.",
         "uri": "The path.",
@@ -44,6 +79,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "sourceLabels": "Labels of the pod that calls.",
         "sourceNamespace": "The namespace of the pod that calls.",
         "gateways": "Gateways, out of those of the VirtualService.",
+        "statPrefix": "Requests are counted under this name (vhost.HOST.route.NAME).",
     },
     "StringMatch": {
         "exact": "The whole value.",
@@ -83,6 +119,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "derivePort": "Takes the port from the protocol or from the request.",
         "scheme": "http or https.",
         "redirectCode": "The status, 301 by default.",
+        "prefixRewrite": "What the prefix that matched is replaced by; the rest of the path stays.",
     },
     "HTTPBody": {"string": "As text.", "bytes": "As base64."},
     "HTTPDirectResponse": {"status": "The status code.", "body": "What is answered."},
@@ -92,10 +129,19 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "retryOn": "What counts as failed, as Envoy names it, such as 5xx,reset.",
         "retryIgnorePreviousHosts": "Whether another attempt prefers another pod.",
         "backoff": "The least wait before another attempt.",
+        "retryRemoteLocalities": "Whether further attempts prefer other localities.",
     },
     "Percent": {"value": "From 0 to 100, with fractions."},
-    "FaultDelay": {"fixedDelay": "How long to wait.", "percentage": "For how many of the requests."},
-    "FaultAbort": {"httpStatus": "The status to answer.", "percentage": "For how many of the requests."},
+    "FaultDelay": {
+        "fixedDelay": "How long to wait.",
+        "percentage": "For how many of the requests.",
+        "percent": "Deprecated: percentage in whole per cent.",
+    },
+    "FaultAbort": {
+        "httpStatus": "The status to answer.",
+        "grpcStatus": "Or the status of gRPC, such as UNAVAILABLE.",
+        "percentage": "For how many of the requests.",
+    },
     "HTTPFaultInjection": {"delay": "Makes requests wait.", "abort": "Fails requests."},
     "HTTPMirrorPolicy": {"destination": _WHOLE_DESTINATION, "percentage": "How many requests are copied."},
     "CorsPolicy": {
@@ -105,6 +151,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "exposeHeaders": "The headers of the answer they may read.",
         "maxAge": "How long a browser may remember this.",
         "allowCredentials": "Whether cookies may be sent along.",
+        "allowOrigin": "Deprecated: allowOrigins in full.",
         "unmatchedPreflights": "What becomes of preflight requests of other sites.",
     },
     "DestinationRuleSpec": {
@@ -112,6 +159,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "trafficPolicy": "How the service is called, unless a subset says otherwise.",
         "subsets": "Parts of the service by their pods' labels, such as versions.",
         "exportTo": "Namespaces for whose calls it holds: . is its own, * (the default) all.",
+        "workloadSelector": "The pods of its namespace for whose calls it holds, and no others.",
     },
     "Subset": {
         "name": "What routes call it.",
@@ -124,6 +172,9 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "outlierDetection": "When a pod that fails is left out for a while.",
         "tls": "Whether the service itself is called over TLS.",
         "portLevelSettings": "Other policies for single ports.",
+        "proxyProtocol": "Says to the service who calls, before the first bytes.",
+        "retryBudget": "How many retries there may be, in proportion to the requests under way.",
+        "tunnel": "The service is a proxy, by which bytes go on to somewhere else.",
     },
     "PortTrafficPolicy": {
         "port": "The service's port.",
@@ -135,7 +186,9 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "LoadBalancerSettings": {
         "simple": "LEAST_REQUEST by default.",
         "consistentHash": "The same pod for what is the same in requests.",
-        "warmupDurationSecs": "How long a new pod is given less than its share.",
+        "warmupDurationSecs": "Deprecated: warmup.duration.",
+        "warmup": "Gives a new pod less than its share at first.",
+        "localityLbSetting": "Which pods are preferred by where they and the caller are.",
     },
     "ConsistentHashLB": {
         "httpHeaderName": "By this header.",
@@ -144,8 +197,14 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "httpQueryParameterName": "By this parameter of the query.",
         "ringHash": "Over a ring.",
         "maglev": "Over a Maglev table.",
+        "minimumRingSize": "Deprecated: ringHash.minimumRingSize.",
     },
-    "HTTPCookie": {"name": "Its name.", "path": "The path it is for.", "ttl": "How long it lives."},
+    "HTTPCookie": {
+        "name": "Its name.",
+        "path": "The path it is for.",
+        "ttl": "How long it lives.",
+        "attributes": "What else is said of it, such as SameSite.",
+    },
     "RingHash": {"minimumRingSize": "The least number of places on the ring."},
     "MagLev": {"tableSize": "Places in the table, a prime number."},
     "ConnectionPoolSettings": {"tcp": "Of every connection.", "http": "Of HTTP requests."},
@@ -169,6 +228,12 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "idleTimeout": "How long a connection without requests is kept.",
         "h2UpgradePolicy": "Whether HTTP/2 is spoken to a service that does not ask for it.",
         "maxConcurrentStreams": "How many requests at a time on one HTTP/2 connection.",
+        "useClientProtocol": "Whether the service is spoken to in the HTTP version of the client.",
+        "http2KeepAlive": "Asks over HTTP/2 connections whether the other side is still there.",
+    },
+    "KeepAliveSettings": {
+        "interval": "How often.",
+        "timeout": "After how long without an answer the connection is closed.",
     },
     "OutlierDetection": {
         "consecutive5xxErrors": "After how many answers of 5xx in a row.",
@@ -179,11 +244,42 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "baseEjectionTime": "How long a pod is left out the first time.",
         "maxEjectionPercent": "How many of the pods may be left out.",
         "minHealthPercent": "With fewer healthy pods than this, all are called.",
+        "outlierDetectionHttpErrorCodes": "The statuses that count as errors, in the place of 5xx.",
     },
     "ClientTLSSettings": {
-        "mode": "DISABLE, or SIMPLE for TLS without a certificate of one's own.",
+        "mode": "DISABLE, SIMPLE for TLS without a certificate of one's own, MUTUAL with one.",
         "sni": "The name to ask for.",
         "insecureSkipVerify": "Whether the service's certificate is believed unseen.",
+        "credentialName": "A Secret here of type kubernetes.io/tls: tls.crt, tls.key, and ca.crt to trust.",
+        "subjectAltNames": "The names of which the service's certificate must have one; by default the sni.",
+    },
+    "TunnelSettings": {
+        "targetHost": "Where the bytes are to go in the end.",
+        "targetPort": "At which port there.",
+        "protocol": "CONNECT, the default, or POST.",
+    },
+    "ProxyProtocol": {"version": "V1, the default, or V2."},
+    "RetryBudget": {
+        "percent": "How many retries at a time, of the requests under way; 20 by default.",
+        "minRetryConcurrency": "How many in any case; 3 by default.",
+    },
+    "WorkloadSelector": {"matchLabels": "Labels of the pods that call, all of which they must have."},
+    "CookieAttribute": {"name": "Such as SameSite.", "value": "Its value, if it has one."},
+    "LocalityLoadBalancerSetting": {
+        "distribute": "Shares of the calls by where they come from and go.",
+        "failover": "Which region stands in for which.",
+        "failoverPriority": "Labels by which pods are preferred that have them as the caller does.",
+        "enabled": "False: calls go anywhere.",
+    },
+    "Distribute": {
+        "from": "Where calls come from: region/zone/subzone, with * for whatever follows.",
+        "to": "Per cent by locality, 100 together.",
+    },
+    "Failover": {"from": "The region that fails.", "to": "The one that stands in."},
+    "WarmupConfiguration": {
+        "duration": "How long a new pod gets less than its share.",
+        "minimumPercent": "With how much of it it begins; 10 by default.",
+        "aggression": "Above 1 the share grows late and fast; 1 by default.",
     },
     "GatewaySpec": {
         "servers": "The ports, and who is reachable there.",
@@ -193,8 +289,21 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "port": "The port to listen on.",
         "hosts": "The hosts that are let in, as name, *.name or namespace/name.",
         "name": "A name for people.",
-        "tls": "What is done about plain HTTP.",
+        "tls": "Where TLS ends, with which certificates; or what is done about plain HTTP.",
     },
     "Port": {"number": "Its number.", "name": "Its name.", "protocol": "What is spoken there."},
-    "ServerTLSSettings": {"httpsRedirect": "Whether plain requests are redirected to HTTPS."},
+    "ServerTLSSettings": {
+        "httpsRedirect": "Whether plain requests are redirected to HTTPS, with 301.",
+        "mode": "SIMPLE, MUTUAL or OPTIONAL_MUTUAL where TLS ends here; else it goes on as it is.",
+        "credentialName": "The Secret with the certificate and its key.",
+        "credentialNames": "Up to two Secrets: an RSA and an ECDSA certificate for the same names.",
+        "caCertCredentialName": "The Secret with the authorities of clients, if it is not the certificate's.",
+        "subjectAltNames": "Names of which a client's certificate must have one.",
+        "verifyCertificateSpki": "SHA-256 of the public keys that clients may have, in base64.",
+        "verifyCertificateHash": "SHA-256 of the certificates that clients may have, in hexadecimal digits.",
+        "minProtocolVersion": "The oldest version of TLS; 1.2 by default.",
+        "maxProtocolVersion": "The newest version of TLS.",
+        "cipherSuites": "The ciphers of TLS 1.2, out of those that the proxy has.",
+        "insecureSkipVerify": "Whether clients are let in whose certificate nobody trusts.",
+    },
 }

@@ -6,11 +6,12 @@ encoded resources, so that what is judged is what is served. For `explain`, and 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ondol.base import regexp
-from ondol.mesh.translate import chains, listeners
+from ondol.mesh.translate import chains, clusters, gateways, hosts
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.world import PodPlan
 from ondol.mesh.xds import types
@@ -32,8 +33,12 @@ class Call:
     scheme: str = "http"
     target: str = ""
     """The name that was resolved to the address, where it is none of a service's."""
+    sni: str = ""
+    """The name that TLS asks for; none where it is not TLS."""
     filter_state: Mapping[str, str] = field(default_factory=dict)
     """What the listener adds to every connection: it is filled in from the chain."""
+    chance: int = 0
+    """The request's number out of a million, by which some routes take a share of what they match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +66,70 @@ def from_pod(snapshot: Snapshot, plan: PodPlan, call: Call) -> Verdict:
 
 def from_outside(snapshot: Snapshot, call: Call) -> Verdict:
     """What happens to a call that comes in at the ingress gateway; `port` is the Gateway's."""
-    resource = snapshot.of(types.LISTENER).get(listeners.ingress_name(call.port))
+    resource = snapshot.of(types.LISTENER).get(gateways.listener_name(call.port))
     if resource is None:
         return Verdict()
     listener = m.listener.Listener.FromString(resource.body)
-    return _through(snapshot, listener, listener.filter_chains[0].name, call)
+    chosen = _by_name(listener.filter_chains, call.sni) if listener.listener_filters else None
+    if listener.listener_filters and chosen is None:
+        return _nowhere("no chain")
+    return _through(snapshot, listener, chosen or listener.filter_chains[0].name, call)
+
+
+def _by_name(listed: Iterable[m.listener_components.FilterChain], name: str) -> str | None:
+    """The chain of the name that TLS asks for: its own, the longest wildcard's, or that of all others."""
+    by_name = {host: each.name for each in listed for host in each.filter_chain_match.server_names or ("",)}
+    patterns = (name.lower(), *(each for each in hosts.patterns(name.lower()) if each != "*"), "")
+    return next((by_name[each] for each in patterns if each in by_name), None)
 
 
 def _choose(matcher: m.matcher.Matcher, call: Call) -> str:
     """Walk the tree of matches to the name of a chain."""
-    inputs = {
-        "destination_port": str(call.port),
-        "destination_ip": call.address,
-        "protocol": "'http/1.1'" if call.host else "",
-    }
     while True:
-        table = matcher.matcher_tree.exact_match_map.map
-        value = inputs[matcher.matcher_tree.input.name]
-        match = table.get(value, matcher.on_no_match)
+        match = _match(matcher, call) or matcher.on_no_match
         if match.WhichOneof("on_match") == "matcher":
             matcher = match.matcher
             continue
         name = m.text("")
         match.action.typed_config.Unpack(name)
         return name.value
+
+
+def _match(matcher: m.matcher.Matcher, call: Call) -> m.matcher.Matcher.OnMatch | None:
+    """What of a matcher holds for the call, if anything does."""
+    for entry in matcher.matcher_list.matchers:
+        expected, name = entry.predicate.single_predicate.value_match, call.sni.lower()
+        how = expected.WhichOneof("match_pattern")
+        if name and (
+            how == "safe_regex"
+            or (name.endswith(expected.suffix) if how == "suffix" else name == expected.exact)
+        ):
+            return entry.on_match
+    tree = matcher.matcher_tree
+    if tree.HasField("custom_match"):
+        ranges = m.ip_matcher.IPMatcher()
+        tree.custom_match.typed_config.Unpack(ranges)
+        return _by_network(ranges, call.address)
+    inputs = {
+        "destination_port": str(call.port),
+        "destination_ip": call.address,
+        "protocol": "'http/1.1'" if call.host else "",
+    }
+    value = inputs.get(tree.input.name, "")
+    matches = dict(tree.exact_match_map.map)  # one that is asked for a value makes it
+    return matches.get(value)
+
+
+def _by_network(matcher: m.ip_matcher.IPMatcher, address: str) -> m.matcher.Matcher.OnMatch | None:
+    """The narrowest network that has the address."""
+    ip = ipaddress.ip_address(address)
+    ranged = [
+        (each.prefix_len.value, entry.on_match)
+        for entry in matcher.range_matchers
+        for each in entry.ranges
+        if ip in ipaddress.ip_network(f"{each.address_prefix}/{each.prefix_len.value}")
+    ]
+    return max(ranged, key=lambda pair: pair[0])[1] if ranged else None
 
 
 def _through(snapshot: Snapshot, listener: m.listener.Listener, chain_name: str, call: Call) -> Verdict:
@@ -96,11 +141,32 @@ def _through(snapshot: Snapshot, listener: m.listener.Listener, chain_name: str,
         if chain_name == chains.INSPECT:
             inner = m.listener.Listener.FromString(snapshot.of(types.LISTENER)[proxy.cluster].body)
             return _through(snapshot, inner, _choose(inner.filter_chain_matcher, call), call)
-        return Verdict(chain_name, clusters={proxy.cluster: 1}, endpoints=_behind(snapshot, [proxy.cluster]))
+        if chain_name == chains.INSPECT_NAMES:
+            inner = m.listener.Listener.FromString(snapshot.of(types.LISTENER)[proxy.cluster].body)
+            chosen = _by_name(_of_address(inner.filter_chains, call), call.sni)
+            return _through(snapshot, inner, chosen, call) if chosen else _nowhere(chain_name)
+        shares = {each.name: each.weight for each in proxy.weighted_clusters.clusters} or {proxy.cluster: 1}
+        return Verdict(chain_name, clusters=shares, endpoints=_behind(snapshot, shares))
     manager = m.hcm.HttpConnectionManager()
     last.typed_config.Unpack(manager)
     table = manager.rds.route_config_name
     return _routed(snapshot, chain_name, table, replace(call, filter_state=_filter_state(before)))
+
+
+def _of_address(
+    listed: Iterable[m.listener_components.FilterChain], call: Call
+) -> list[m.listener_components.FilterChain]:
+    return [
+        each
+        for each in listed
+        if each.filter_chain_match.destination_port.value == call.port
+        and call.address in {prefix.address_prefix for prefix in each.filter_chain_match.prefix_ranges}
+    ]
+
+
+def _nowhere(chain: str) -> Verdict:
+    """No chain takes it: its connection is ended."""
+    return Verdict(chain, clusters={clusters.BLACKHOLE: 1})
 
 
 def _filter_state(filters: Iterable[m.listener_components.Filter]) -> dict[str, str]:
@@ -155,7 +221,13 @@ def matches(match: m.routes.RouteMatch, call: Call) -> bool:
         and all(_header(matcher, headers.get(matcher.name)) for matcher in match.headers)
         and all(_present(matcher, pairs.get(matcher.name)) for matcher in match.query_parameters)
         and all(_text(each.string_match, call.filter_state.get(each.key)) for each in match.filter_state)
+        and _by_chance(match, call.chance)
     )
+
+
+def _by_chance(match: m.routes.RouteMatch, chance: int) -> bool:
+    """As the mesh writes shares: out of a million."""
+    return not match.HasField("runtime_fraction") or chance < match.runtime_fraction.default_value.numerator
 
 
 def _path(match: m.routes.RouteMatch, path: str) -> bool:
@@ -205,18 +277,43 @@ def _weights(route: m.routes.Route) -> dict[str, int]:
 
 
 def _behind(snapshot: Snapshot, clusters: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The addresses behind each cluster; a cluster that does not exist is not in it."""
-    addresses = {}
+    """The addresses or names behind each cluster; a cluster that does not exist is not in it."""
+    addresses: dict[str, tuple[str, ...]] = {}
     for name in clusters:
-        assignment = snapshot.of(types.ENDPOINTS).get(name)
-        if assignment is not None:
-            decoded = m.endpoint.ClusterLoadAssignment.FromString(assignment.body)
+        if (words := _unlisted(snapshot, name)) and name.startswith("outbound|"):
+            addresses[name] = (words,)
+            continue
+        decoded = _assignment(snapshot, name)
+        if decoded is not None:
             addresses[name] = tuple(
                 f"{each.endpoint.address.socket_address.address}:{each.endpoint.address.socket_address.port_value}"
                 for locality in decoded.endpoints
                 for each in locality.lb_endpoints
             )
     return addresses
+
+
+def _assignment(snapshot: Snapshot, cluster: str) -> m.endpoint.ClusterLoadAssignment | None:
+    """The endpoints that are listed apart, or the names that stand in the cluster itself."""
+    listed = snapshot.of(types.ENDPOINTS).get(cluster)
+    if listed is not None:
+        return m.endpoint.ClusterLoadAssignment.FromString(listed.body)
+    resource = snapshot.of(types.CLUSTER).get(cluster)
+    if resource is None:
+        return None
+    named = m.cluster.Cluster.FromString(resource.body)
+    return named.load_assignment if named.HasField("load_assignment") else None
+
+
+def _unlisted(snapshot: Snapshot, cluster: str) -> str:
+    """In words, where a cluster leads that has no list."""
+    resource = snapshot.of(types.CLUSTER).get(cluster)
+    if resource is None:
+        return ""
+    message = m.cluster.Cluster.FromString(resource.body)
+    if message.WhichOneof("cluster_discovery_type") == "cluster_type":
+        return "the name that is called"
+    return "where the caller goes" if message.type == m.cluster.Cluster.ORIGINAL_DST else ""
 
 
 def _status(route: m.routes.Route) -> int:

@@ -33,10 +33,12 @@ from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Family
 from ondol.base.reserve import Reserve, is_full
 from ondol.client import Client
+from ondol.contracts import mesh
 from ondol.node import linux, pod_spec, registration, resolvers, stats, usage, web
 from ondol.node.config import NodeConfig
 from ondol.node.dns.counts import Counts, families
 from ondol.node.dns.forwarding import Forwarder, Network, Upstreams
+from ondol.node.dns.outside import Entries
 from ondol.node.dns.server import CacheView, DnsServer
 from ondol.node.images import rootfs, watch
 from ondol.node.images.images import Images
@@ -48,6 +50,7 @@ from ondol.node.metrics.activity import Activity
 from ondol.node.metrics.books import Books
 from ondol.node.metrics.counted_runtime import CountedRuntime
 from ondol.node.network import ipam, ports, sandbox
+from ondol.node.network.prepared import PreparedSandboxes
 from ondol.node.pods import records, status
 from ondol.node.pods.engines import Engines
 from ondol.node.pods.host import Host
@@ -57,7 +60,7 @@ from ondol.node.pods.sources import Sources
 from ondol.node.pods.worker import PodWorker
 from ondol.node.pods.workers import PodWorkers
 from ondol.node.policy_rules import PolicyRules
-from ondol.node.runtime import bpf, cgroups, handlers, learn, oci, seccomp, spec
+from ondol.node.runtime import bpf, cgroups, handlers, learn, oci, seccomp, spec, templates
 from ondol.node.runtime.port import Command, Handle, Runtime, Session
 from ondol.node.service_rules import ServiceRules
 
@@ -90,7 +93,8 @@ async def run(
     with _full_disk_explained(config):
         own = await learn.working(folders, clock, config.cgroup, config.runtime)
         find = functools.partial(_runtime, folders, clock, config.cgroup)
-        runtime = handlers.Runtimes(own, folders.bundles, find)
+        forking = templates.Forking(own, folders, clock, config.cgroup)
+        runtime = handlers.Runtimes(forking, folders.bundles, find)
         engines = _engines(config, manager, runtime, network, images)
     shown = page or metrics.Page()
     activity = Activity()
@@ -101,6 +105,7 @@ async def run(
     async with anyio.create_task_group() as tasks:
         if provisioner is not None:
             tasks.start_soon(local_volumes.run, config, provisioner, clock)
+        tasks.start_soon(forking.run)
         await agent.run(task_status=task_status)
 
 
@@ -208,6 +213,7 @@ def _engines(
         images=Images(config.data_dir, images, manager.clock),
         roots=rootfs.RootFolders(config.data_dir / "rootfs"),
         network=network,
+        prepared=PreparedSandboxes(network, manager.clock),
         addresses=ipam.AddressPool(config.pods, config.data_dir / "addresses.json", reserve),
         sources=Sources(manager, manager.clock),
         books=Books(config, manager.clock, network.port, of_machine),
@@ -257,6 +263,8 @@ class Agent:
         self._policies = PolicyRules(engines.config, manager, pods, engines.sources.namespaces)
         self._host = _host(engines, manager, activity, self._policies)
         self._slices = manager.informer(resources.ENDPOINT_SLICE)
+        self._entries = manager.informer(mesh.SERVICE_ENTRY, optional=True)
+        self._sidecars = manager.informer(mesh.SIDECAR, optional=True)
         self._workers = PodWorkers(self._host, pods)
         self._services = ServiceRules(self._host, pods, self._slices)
         self._stats = stats.Stats(engines.config.name, manager.clock, self._groups)
@@ -267,7 +275,9 @@ class Agent:
         config = self._host.config
         sources = self._host.sources
         view = CacheView(sources.services, self._slices, sources.namespaces, str(config.gateway))
-        dns = DnsServer(config.cluster_domain, view, self._forwarder, self._host.clock, self._questions)
+        clock, zone = self._host.clock, config.cluster_domain
+        entries = Entries(self._entries, self._sidecars, self._pods, sources.namespaces, zone)
+        dns = DnsServer(zone, view, self._forwarder, clock, self._questions, outside=entries)
         runtime = self._host.runtime
         node = registration.Registration(
             config,
@@ -295,6 +305,7 @@ class Agent:
             tasks.start_soon(self._services.keep)
             tasks.start_soon(self._policies.keep)
             tasks.start_soon(self._housekeeping)
+            tasks.start_soon(self._engines.prepared.run)
             # The first pod does not wait for the filter that most containers have.
             usual = seccomp.default(spec.DEFAULT_CAPABILITIES)
             tasks.start_soon(anyio.to_thread.run_sync, bpf.compiled, usual)

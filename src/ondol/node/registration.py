@@ -20,6 +20,7 @@ from ondol.api import conditions, objects, release, resources
 from ondol.api.objects import Object
 from ondol.base import clock as time
 from ondol.base import errors, files, log
+from ondol.base.backoff import Backoff
 from ondol.base.clock import Clock
 from ondol.client import Client
 from ondol.node.config import NodeConfig
@@ -30,6 +31,9 @@ _LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_DURATION_S: Final = 40
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _IMAGES_MAX: Final = 50
+_AGAIN: Final = Backoff(initial_s=0.2, maximum_s=7.0)
+"""After a failed heartbeat, as the kubelet tries its lease again: a node falls silent by an API that is away
+for the lease's whole length, never by a few requests that were lost."""
 _CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
 _log = log.get("node.registration")
@@ -236,6 +240,11 @@ def lease(config: NodeConfig, owner: Mapping[str, Any], now: float) -> Object:
     }
 
 
+def next_beat_s(failures: int, interval_s: float) -> float:
+    """Seconds to the next heartbeat after that many failures in a row."""
+    return min(_AGAIN.delay_s(failures), interval_s) if failures else interval_s
+
+
 class Registration:
     """Keeps the Node object and its Lease; `register` once, then `keep` for ever."""
 
@@ -295,14 +304,18 @@ class Registration:
     async def keep(self) -> None:
         """Renew for ever; an API server that is away is waited for."""
         since_status = 0.0
+        failures = 0
         while True:
-            await self._clock.sleep(self._config.lease_interval_s)
-            since_status += self._config.lease_interval_s
+            wait_s = next_beat_s(failures, self._config.lease_interval_s)
+            await self._clock.sleep(wait_s)
+            since_status += wait_s
             is_due = since_status >= self._config.housekeeping_interval_s
             since_status = 0.0 if is_due else since_status
             try:
                 await self._beat(is_status_due=is_due)
+                failures = 0
             except errors.ApiError as error:
+                failures += 1
                 _log.warning("heartbeat_failed", error=str(error))
 
     async def _beat(self, *, is_status_due: bool) -> None:

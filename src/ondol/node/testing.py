@@ -232,6 +232,8 @@ class FakeMachine:
         self._addresses = 1
         self.sandboxes: dict[str, str] = {}
         """Address by uid."""
+        self.guards: dict[str, bool] = {}
+        """Of guarded pods, whether what had arrived before was ended, by uid."""
         self.volumes: dict[str, dict[str, Payload]] = {}
         """The files of each volume by its name, by uid."""
         self.written: Counter[str] = Counter()
@@ -248,7 +250,7 @@ class FakeMachine:
         """How long a new agent takes to sort out what it finds."""
         self.image_revision = 0
         self.failures: dict[str, int] = {}
-        """How often `sandbox`, `volumes` or `removal` (of a volume) is still to fail."""
+        """How often `sandbox`, `guard`, `volumes` or `removal` (of a volume) is still to fail."""
         self.levels: dict[str, Level] = {}
         """What is free of the machine, by signal."""
         self.consumption: dict[str, Consumption] = {}
@@ -266,6 +268,11 @@ class FakeMachine:
         if self.failures.get(call, 0) > 0:
             self.failures[call] -= 1
             raise OSError(errno.EIO, f"injected: {call}")
+
+    async def guard(self, pod: Spec, *, seals: bool) -> None:
+        await self._clock.sleep(self.working_s)
+        self._may_fail("guard")
+        self.guards[objects.uid(pod)] = seals
 
     async def set_up_sandbox(self, pod: Spec, *, redirect: bool) -> str:  # noqa: ARG002 - there is no proxy
         await self._clock.sleep(self.working_s)

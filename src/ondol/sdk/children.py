@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,14 @@ _SHAPE: Final = ("uid", "generation", "labels", "annotations", "ownerReferences"
 """Of an object with a generation these and the generation itself tell whether an apply might change it."""
 
 
+class Applied(NamedTuple):
+    """Digests of what was applied, and of the child as it was then: all of it, and as far as that goes."""
+
+    desired: bytes
+    shape: bytes
+    part: bytes
+
+
 class NotOwned(errors.AlreadyExists):
     """An object of the child's name exists, and its controller is not the parent."""
 
@@ -32,8 +40,8 @@ class NotOwned(errors.AlreadyExists):
 class Children:
     """What one controller applied, by parent; one of them serves all reconciles of the controller.
 
-    An apply that would change nothing costs the server a merge. Remembered are a digest of what was
-    applied and one of what the child then looked like, so that a reconcile of settled objects is free.
+    An apply that would change nothing costs the server a merge. Remembered are digests of what was
+    applied and of what the child then looked like, so that a reconcile of settled objects is free.
     """
 
     def __init__(self, client: Client, *, field_manager: str, adopts: bool = False) -> None:
@@ -41,7 +49,7 @@ class Children:
         self.client = client
         self.field_manager = field_manager
         self.adopts = adopts
-        self._applied: dict[Key, tuple[str, dict[Place, tuple[bytes, bytes]]]] = {}
+        self._applied: dict[Key, tuple[str, dict[Place, Applied]]] = {}
 
     def of(self, parent: Object) -> Family:
         """The children of this parent; another parent of its name begins anew."""
@@ -60,7 +68,7 @@ class Children:
 class Family:
     """The children of one parent, during one reconcile of it."""
 
-    def __init__(self, children: Children, parent: Object, applied: dict[Place, tuple[bytes, bytes]]) -> None:
+    def __init__(self, children: Children, parent: Object, applied: dict[Place, Applied]) -> None:
         self._children = children
         self._parent = parent
         self._applied = applied
@@ -78,11 +86,24 @@ class Family:
         digest = _digest(desired)
         if live is not None:
             self._require_own(resource, live)
-            if self._applied.get(place) == (digest, _shape(live)) and not objects.is_deleting(live):
+            if self._is_settled(place, digest, desired, live):
                 return live
         written = await self._write(resource, desired, live or await self._unseen(resource, desired))
-        self._applied[place] = (digest, _shape(written))
+        self._applied[place] = Applied(digest, _shape(written), _part(desired, written))
         return written
+
+    def _is_settled(self, place: Place, digest: bytes, desired: Object, live: Object) -> bool:
+        """Whether this was applied already, and nothing of it has changed since."""
+        applied = self._applied.get(place)
+        if applied is None or applied.desired != digest or objects.is_deleting(live):
+            return False
+        shape = _shape(live)
+        if applied.shape == shape:
+            return True
+        if applied.part != _part(desired, live):
+            return False  # else another hand has changed what is its own, such as the number of replicas
+        self._applied[place] = applied._replace(shape=shape)
+        return True
 
     async def _unseen(self, resource: Resource, desired: Object) -> Object | None:
         """What the server has under the child's name, and the lister has not."""
@@ -180,6 +201,17 @@ def _shape(obj: Object) -> bytes:
         return _digest({field: metadata.get(field) for field in _SHAPE})
     lasting = {k: v for k, v in metadata.items() if k not in ("resourceVersion", "managedFields")}
     return _digest({**obj, "metadata": lasting, "status": None})
+
+
+def _part(desired: Object, live: Object) -> bytes:
+    """What the child has of all that is desired; of its lists everything."""
+    return _digest({"uid": objects.uid(live), "part": _common(desired, live)})
+
+
+def _common(desired: Any, live: Any) -> Any:
+    if not isinstance(desired, dict) or not isinstance(live, dict):
+        return live
+    return {key: _common(value, live[key]) for key, value in desired.items() if key in live}
 
 
 def _digest(document: Object) -> bytes:

@@ -187,6 +187,10 @@ class Informer:
         for obj in self._store.values():
             self._notify(handler, None, obj)
 
+    def remove_handler(self, handler: Handler) -> None:
+        """Call it no more; whoever was told of objects knows what to do with them."""
+        self._handlers.remove(handler)
+
     def when(self, holds: Callable[[], bool], then: Callable[[], None]) -> None:
         """Call `then` once, as soon as `holds()` after a change of the copy."""
         self._waiting.append((holds, then))

@@ -108,6 +108,14 @@ class Manager:
             self._tasks.start_soon(informer.run)
         return informer
 
+    def shared(self, resource: Resource) -> Informer | None:
+        """The informer of every object of this kind as it is, if anybody has asked for it.
+
+        For those who follow whatever kinds there are: a watch more of one would cost as much as the first.
+        """
+        informer = self._informers.get(Selection(resource))
+        return informer if informer is not None and informer.transform is None else None
+
     def add(self, controller: Controller) -> None:
         """Run this controller; before `run` only."""
         if self._tasks is not None:

@@ -22,6 +22,8 @@ from ondol.client import Client
 
 EventType = Literal["Normal", "Warning"]
 
+_REST_S: Final = 0.1
+"""Nobody waits for an event; who does what it tells of should not wait behind it at the server."""
 _PENDING_MAX: Final = 1000
 _REMEMBERED_MAX: Final = 4096
 _SIMILAR_MAX: Final = 10
@@ -120,6 +122,7 @@ class EventRecorder:
         while True:
             await self._recorded.wait()
             self._recorded.clear()
+            await self._clock.sleep(_REST_S)
             while self._pending:
                 key, pending = self._pending.popitem(last=False)
                 await self._deliver(key, pending)

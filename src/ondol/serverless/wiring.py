@@ -5,28 +5,44 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
 from ondol.api.objects import Object
 from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Collector
+from ondol.client import Client
 from ondol.sdk import Manager
+from ondol.serverless.activator import coldstart
 from ondol.serverless.activator.activator import Activator
-from ondol.serverless.autoscaler.decide import Scaling
 from ondol.serverless.autoscaler.metrics import ProxyMetrics
 from ondol.serverless.autoscaler.reconciler import PodAutoscalerReconciler
+from ondol.serverless.config import install as maps
+from ondol.serverless.config import live
+from ondol.serverless.config.values import ServingConfig
 from ondol.serverless.serving import crds as definitions
+from ondol.serverless.serving.collection import CollectionReconciler
 from ondol.serverless.serving.configuration import ConfigurationReconciler
+from ondol.serverless.serving.domainmapping import DomainMappingReconciler
 from ondol.serverless.serving.revision import RevisionReconciler
-from ondol.serverless.serving.route import RouteConfig, RouteReconciler
+from ondol.serverless.serving.route import RouteReconciler
 from ondol.serverless.serving.service import ServiceReconciler
+from ondol.web import spans
+from ondol.web.calling import Caller
+from ondol.web.spans import Exporter
+
+_GATHER_S: Final = 0.1
+"""How long spans of held requests are gathered: those of one cold start end together."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """Where the activator listens, and what holds for revisions that say nothing."""
+    """Where the activator listens, and what holds where neither a ConfigMap nor a revision says otherwise."""
 
     address: str
-    scaling: Scaling = field(default_factory=Scaling)
+    base: ServingConfig = field(default_factory=ServingConfig)
+    traces: Path | None = None
+    """The socket that takes spans in."""
 
 
 def crds() -> list[Object]:
@@ -34,12 +50,21 @@ def crds() -> list[Object]:
     return definitions.definitions()
 
 
-def add_to(manager: Manager, config: RouteConfig) -> None:
-    """Add the Serving controllers (Service, Configuration, Revision, Route)."""
+async def install(client: Client) -> None:
+    """Make the namespace `knative-serving` and its ConfigMaps, where they are not there yet."""
+    await maps.install(client)
+
+
+def add_to(manager: Manager, base: ServingConfig) -> None:
+    """Add the Serving controllers; `base` is what holds where no ConfigMap says otherwise."""
+    config = live.of(manager, base)
+    manager.add(live.ConfigReconciler(manager, base).controller())
     manager.add(ServiceReconciler(manager).controller())
-    manager.add(ConfigurationReconciler(manager).controller())
-    manager.add(RevisionReconciler(manager).controller())
+    manager.add(ConfigurationReconciler(manager, config).controller())
+    manager.add(RevisionReconciler(manager, config).controller())
     manager.add(RouteReconciler(manager, config).controller())
+    manager.add(CollectionReconciler(manager, config).controller())
+    manager.add(DomainMappingReconciler(manager, config).controller())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +83,10 @@ def add_gateway_to(
     listeners: Listeners = NONE,
 ) -> Gateway:
     """Add the activator and the autoscaler, which share a process; `listeners` keep its ports for another."""
+    exporter = None
+    if config.traces is not None:
+        export = spans.to_socket(Caller(), config.traces)
+        exporter = Exporter(export, manager.clock, service=coldstart.SERVICE, gather_s=_GATHER_S)
     pokes: list[PodAutoscalerReconciler] = []
     activator = Activator(
         config.address,
@@ -65,8 +94,11 @@ def add_gateway_to(
         clock=manager.clock,
         rng=rng,
         listeners=listeners,
+        sink=exporter,
     )
-    reconciler = PodAutoscalerReconciler(manager, activator, proxy, defaults=config.scaling)
+    if exporter is not None:
+        manager.add_runnable(exporter.run, "spans")
+    reconciler = PodAutoscalerReconciler(manager, activator, proxy, live.of(manager, config.base))
     pokes.append(reconciler)
     manager.add(reconciler.controller())
     manager.add_runnable(activator.run, "activator")

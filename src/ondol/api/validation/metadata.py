@@ -17,9 +17,16 @@ NameRule = Callable[[str, str], Iterator[Cause]]
 
 
 def check(
-    obj: Mapping[str, Any], *, name_rule: NameRule = fields.subdomain, namespaced: bool | None = None
+    obj: Mapping[str, Any],
+    *,
+    name_rule: NameRule = fields.subdomain,
+    namespaced: bool | None = None,
+    is_custom: bool = False,
 ) -> Iterator[Cause]:
-    """What is wrong with an object's metadata; `namespaced` None leaves the scope to the caller."""
+    """What is wrong with an object's metadata; `namespaced` None leaves the scope to the caller.
+
+    Finalizers of custom kinds may be plain names, as in Kubernetes: operators have such ones.
+    """
     metadata = obj.get("metadata") or {}
     name, prefix = metadata.get("name"), metadata.get("generateName")
     if name:
@@ -39,7 +46,7 @@ def check(
     yield from annotation_pairs(metadata.get("annotations") or {}, "metadata.annotations")
     yield from _owners(metadata.get("ownerReferences") or ())
     for finalizer in metadata.get("finalizers") or ():
-        yield from finalizer_name("metadata.finalizers", finalizer)
+        yield from finalizer_name("metadata.finalizers", finalizer, is_custom=is_custom)
 
 
 def label_pairs(pairs: Mapping[str, str], path: str) -> Iterator[Cause]:
@@ -57,10 +64,10 @@ def annotation_pairs(pairs: Mapping[str, str], path: str) -> Iterator[Cause]:
         yield causes.too_long(path, _ANNOTATIONS_BYTES)
 
 
-def finalizer_name(path: str, name: str) -> Iterator[Cause]:
+def finalizer_name(path: str, name: str, *, is_custom: bool = False) -> Iterator[Cause]:
     problems = selectors.label_key_problems(name)
     yield from (causes.invalid(path, name, detail) for detail in problems)
-    if not problems and "/" not in name and name not in _PLAIN_FINALIZERS:
+    if not problems and not is_custom and "/" not in name and name not in _PLAIN_FINALIZERS:
         yield causes.invalid(
             path, name, "name is neither a standard finalizer name nor is it fully qualified"
         )

@@ -21,7 +21,8 @@ from ondol.base import errors
 IDENTITY: Final = "ondol.identity"
 """Scope key an in-process caller names itself by; the network edge never sets it."""
 CERTIFICATE: Final = "ondol.certificate"
-"""Scope key where the edge puts the verified client certificate: `{"name", "groups"}`."""
+"""Scope key where the edge puts the user of a verified client certificate, or of the socket of this machine
+that the connection came in by: `{"name", "groups"}`."""
 PROXY: Final = "ondol.proxy"
 """Scope key where the edge says of a proxy's certificate whether the proxy is believed."""
 _IMPERSONATE: Final = b"impersonate-"

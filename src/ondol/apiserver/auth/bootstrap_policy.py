@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, own_paths
 from ondol.api.objects import Object
-from ondol.apiserver.auth import escalation, identity, rbac
+from ondol.apiserver.auth import duck_policy, escalation, identity, rbac
 
 AUTOUPDATE: Final = "rbac.authorization.kubernetes.io/autoupdate"
 _AGGREGATE: Final = "rbac.authorization.k8s.io/aggregate-to-"
@@ -29,11 +29,18 @@ _KNATIVE: Final = (
     "networking.internal.knative.dev",
     "eventing.knative.dev",
     "messaging.knative.dev",
+    "flows.knative.dev",
     "sources.knative.dev",
+    "sinks.knative.dev",
+    "eventing.ondol.dev",
+    "sources.ondol.dev",
 )
+_SERVING: Final = _KNATIVE[:3]
+_EVENTING: Final = _KNATIVE[3:]
 
 CONTROL: Final = "system:ondol:control"
 GATEWAY: Final = "system:ondol:gateway"
+EVENTS: Final = "system:ondol:events"
 OBSERVE: Final = "system:ondol:observe"
 MESH: Final = "system:ondol:mesh"
 PROVISIONER: Final = "system:ondol:provisioner"
@@ -106,7 +113,13 @@ def _binding(role: str, *, users: Sequence[str] = (), groups: Sequence[str] = ()
 
 def cluster_roles(grants: Iterable[Grant]) -> list[Object]:
     """The default roles; `grants` are what the built-in kinds say of themselves."""
-    return [*_platform_roles(), *_certificate_roles(), *_user_roles(list(grants)), *_part_roles()]
+    return [
+        *_platform_roles(),
+        *_certificate_roles(),
+        *_user_roles(list(grants)),
+        *_part_roles(),
+        *duck_policy.cluster_roles({AUTOUPDATE: "true"}),
+    ]
 
 
 def authentication_reader() -> Object:
@@ -128,6 +141,7 @@ def cluster_role_bindings() -> list[Object]:
         _binding(_SELF_NODE_CLIENT, groups=(identity.NODES,)),
         _binding(CONTROL, users=(CONTROL,)),
         _binding(GATEWAY, users=(GATEWAY,)),
+        _binding(EVENTS, users=(EVENTS,)),
         _binding(OBSERVE, users=(OBSERVE,)),
         _binding(MESH, users=(MESH,)),
         _binding(PROVISIONER, users=(PROVISIONER,)),
@@ -286,6 +300,7 @@ def _view_rules(grants: Sequence[Grant]) -> list[_Rule]:
 def _part_roles() -> Iterator[Object]:
     yield _role(CONTROL, _control_rules())
     yield _role(GATEWAY, _gateway_rules())
+    yield _role(EVENTS, _events_rules())
     yield _role(OBSERVE, _observe_rules())
     yield _role(MESH, _mesh_rules())
     yield _role(PROVISIONER, _provisioner_rules())
@@ -311,6 +326,7 @@ def _control_rules() -> list[_Rule]:
                 "configmaps",
                 "secrets",
                 "serviceaccounts",
+                "serviceaccounts/token",  # what pods with a SinkBinding show of themselves
                 "namespaces",
                 "persistentvolumeclaims",
             ],
@@ -320,6 +336,11 @@ def _control_rules() -> list[_Rule]:
         _rule(["create"], ["networking.k8s.io"], ["ingressclasses"]),
         _rule(["create"], ["batch"], ["jobs"]),
         _rule(["create"], ["discovery.k8s.io"], ["endpointslices"]),
+        _rule(
+            ["create"],
+            ["admissionregistration.k8s.io"],
+            ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"],
+        ),
         _rule(["create"], ["apiextensions.k8s.io"], ["customresourcedefinitions"]),
         _rule(["create"], [*_ISTIO, *_GATEWAY_API, *_KNATIVE], ["*"]),
         _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
@@ -340,7 +361,30 @@ def _gateway_rules() -> list[_Rule]:
         _rule(_READ, ["apps"], ["deployments"]),
         _rule(["get", "update", "patch"], ["apps"], ["deployments/scale"]),
         _rule(["patch"], ["apps"], ["deployments"]),
-        _rule([*_READ, "update", "patch"], _KNATIVE, ["*"]),
+        _rule([*_READ, "create", "patch", "delete"], ["autoscaling"], ["horizontalpodautoscalers"]),
+        _rule([*_READ, "update", "patch"], _SERVING, ["*"]),
+        _EVENTS,
+        _LEASES,
+    ]
+
+
+def _events_rules() -> list[_Rule]:
+    """The data plane of Eventing: it says what it serves, makes a Job of an event, and asks who sends one."""
+    return [
+        _rule(_READ, _EVENTING, ["*"]),
+        _rule(["update", "patch"], _EVENTING, ["*/status"]),
+        _rule(["create"], ["eventing.knative.dev"], ["eventtypes"]),
+        _rule(["create", "update", "patch", "delete"], ["eventing.ondol.dev"], ["deadletters"]),
+        _rule(_READ, [""], ["configmaps", "services", "namespaces"]),
+        _rule([*_READ, "create", "delete"], ["batch"], ["jobs"]),
+        # A JobSink's event is a Secret, and what a webhook is signed with stands in one.
+        _rule(["get", "create", "delete"], [""], ["secrets"]),
+        # As whom events are sent, and which of those tokens are of accounts that are gone.
+        _rule(["create"], [""], ["serviceaccounts/token"]),
+        _rule(_READ, [""], ["serviceaccounts"]),
+        # An ApiServerSource looks with the rights of its account, not with those of this process.
+        _rule(["impersonate"], [""], ["serviceaccounts"]),
+        _rule(["create"], ["authentication.k8s.io"], ["tokenreviews"]),
         _EVENTS,
         _LEASES,
     ]

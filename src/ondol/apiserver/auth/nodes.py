@@ -36,6 +36,8 @@ RULES: Final = (
     _rule("get list watch", "", "namespaces"),
     _rule("get list watch", "networking.k8s.io", "networkpolicies"),  # it enforces them
     _rule("get list watch", "discovery.k8s.io", "endpointslices"),
+    _rule("get list watch", "networking.istio.io", "serviceentries"),  # it answers for their names
+    _rule("get list watch", "networking.istio.io", "sidecars"),
     _rule("get list watch", "node.k8s.io", "runtimeclasses"),
     _rule("create update patch", "", "nodes"),
     _rule("update patch", "", "nodes/status"),

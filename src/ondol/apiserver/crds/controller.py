@@ -11,8 +11,9 @@ from ondol.apiserver import deleting, lenses, writing
 from ondol.apiserver.auth.identity import MASTERS, User
 from ondol.apiserver.core import Core
 from ondol.apiserver.crds import naming, serving
-from ondol.apiserver.crds.conversion import Converter
+from ondol.apiserver.crds.conversion import Converter, LocalConverter
 from ondol.apiserver.kinds.apiextensions.custom_resource_definition import CLEANUP
+from ondol.apiserver.ports import Converting
 from ondol.apiserver.served import Served
 from ondol.apiserver.webhooks.calling import Caller
 from ondol.base import errors, log
@@ -118,13 +119,14 @@ class Controller:
         if not naming.is_served(crd):
             self._withdraw(name)
             return
+        crd = serving.compact(crd)
         form = self._forms.get(name)
         if form is None or not form.is_of(crd):
             form = serving.Form(crd)
         elif all(served.terminating == objects.is_deleting(crd) for served in self._serving[name]):
             return  # nothing of what is served is another: what was converted is still worth keeping
         try:
-            kinds = serving.of(crd, form, self._converter)
+            kinds = serving.of(crd, form, self._converter, self._local_converter(name))
         except (errors.ApiError, ValueError, KeyError) as error:
             self._log.error("definition_not_served", crd=name, error=repr(error))
             return
@@ -141,6 +143,10 @@ class Controller:
 
     def _converter(self, webhook: Mapping[str, Any]) -> Converter:
         return Converter(self._caller, webhook, self._core.new_uid)
+
+    def _local_converter(self, name: str) -> Converter | None:
+        rules: object = self._core.rules.get(name)
+        return LocalConverter(rules.convert) if isinstance(rules, Converting) else None
 
     def _withdraw(self, name: str) -> None:
         self._forms.pop(name, None)

@@ -85,6 +85,17 @@ class Converter:
             raise InvalidConversion(f"failed: {str(error).removeprefix(f'{FAILED}: ')}") from error
 
 
+class LocalConverter(Converter):
+    """Converts by a function, where the author of a kind is in this process."""
+
+    def __init__(self, function: Callable[[Object, str], Object]) -> None:
+        super().__init__(None, {}, str)
+        self._function = function
+
+    async def convert(self, values: Sequence[bytes], desired: str) -> list[Object]:
+        return [self._function(documents.parse(value), desired) for value in values]
+
+
 class _Asking:
     """A conversion under way, for who needs it as well."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
@@ -55,21 +54,45 @@ class _Versions:
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._described = {f"{spec['group']}/{version['name']}": version for version in spec["versions"]}
-        self.schema = functools.cache(self._schema)
+        self._schemas: list[tuple[Mapping[str, Any], CustomSchema]] = []
 
-    def _schema(self, api_version: str) -> CustomSchema:
-        """`KeyError` if there is no such version."""
-        return CustomSchema(self._described[api_version])
+    def schema(self, api_version: str) -> CustomSchema:
+        """The same for versions that are described alike; `KeyError` if there is no such version."""
+        version = self._described[api_version]
+        for other, schema in self._schemas:
+            if all(version.get(part) == other.get(part) for part in ("schema", "selectableFields")):
+                return schema
+        schema = CustomSchema(version)
+        self._schemas.append((version, schema))
+        return schema
 
 
-def of(crd: Object, form: object = None, converters: Converters = _callers_of_nothing) -> list[Served]:
-    """What an established definition serves: one kind a version."""
+def compact(crd: Object) -> Object:
+    """The same definition, in which versions that are described alike share what describes them."""
+    versions: list[Object] = []
+    for version in crd["spec"]["versions"]:
+        described = version.get("schema")
+        alike = (other["schema"] for other in versions if other.get("schema") == described)
+        versions.append(version if described is None else {**version, "schema": next(alike, described)})
+    return {**crd, "spec": {**crd["spec"], "versions": versions}}
+
+
+def of(
+    crd: Object,
+    form: object = None,
+    converters: Converters = _callers_of_nothing,
+    local: Converter | None = None,
+) -> list[Served]:
+    """What an established definition serves: one kind a version.
+
+    `local` converts between them in this process, whatever the definition says.
+    """
     spec = crd["spec"]
     by_name = {version["name"]: version for version in spec["versions"]}
     versions = _Versions(spec)
     converted = spec.get("conversion") or {}
-    converter = None
-    if converted.get("strategy") == "Webhook" and len(by_name) > 1:
+    converter = local if len(by_name) > 1 else None
+    if converter is None and converted.get("strategy") == "Webhook" and len(by_name) > 1:
         converter = converters(converted.get("webhook") or {})
     return [
         _served(crd, by_name[kind.version], kind, versions, form=form, converter=converter)
@@ -188,7 +211,7 @@ class CustomSchema:
         self, obj: Object, old: Object | None, subresource: str = "", warn: Warn = unheard
     ) -> list[Cause]:
         del subresource  # a custom kind's status is held to the schema as well
-        causes = list(metadata.check(obj))
+        causes = list(metadata.check(obj, is_custom=True))
         if old is None:
             return causes + self._walkers.validate(obj)
         return [*causes, *metadata.update(obj, old), *self._walkers.validate_update(obj, old, warn)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from ondol.api import objects, resources, status
 from ondol.api.objects import Object, Resource
 from ondol.apiserver.ports import Destination
 from ondol.base import errors
+from ondol.contracts import cluster
 
 Lookup = Callable[[Resource, str, str], Object | None]
 Shuffle = Callable[[list[Any]], None]
+Own = Collection[tuple[str, int]]
+"""Addresses and ports of the platform's own servers that may be asked for."""
+NONE_OWN: Final[Own] = ()
 
 AGENT_PORT: Final = "10250"
 """Where clients expect a node's agent; ours is reached in another way, under the same number."""
@@ -54,12 +58,19 @@ def of_pod(lookup: Lookup, namespace: str, text: str) -> Destination:
     return Destination(named.scheme, address, port_number(number))
 
 
-def of_service(lookup: Lookup, shuffle: Shuffle, namespace: str, text: str) -> Destination:
-    """One of its ready endpoints, which must be a pod of its namespace: by the name or number of its port."""
+def of_service(
+    lookup: Lookup, shuffle: Shuffle, namespace: str, text: str, own: Own = NONE_OWN
+) -> Destination:
+    """One of its ready endpoints, which must be a pod of its namespace: by the name or number of its port.
+
+    Or, of a Service that has none, a server of the platform's `own`.
+    """
     named = split(text, "service")
     port = _port_name(lookup, namespace, named) if named.port.isdecimal() else named.port
     endpoints = lookup(resources.ENDPOINTS, namespace, named.name)
     if endpoints is None:
+        if (server := _own(lookup, namespace, named, port, own)) is not None:
+            return server
         raise status.not_found(resources.ENDPOINTS, named.name)
     subsets = list(endpoints.get("subsets") or ())
     if not subsets:
@@ -69,6 +80,24 @@ def of_service(lookup: Lookup, shuffle: Shuffle, namespace: str, text: str) -> D
         if _is_pod(lookup, namespace, address):
             return Destination(named.scheme, address["ip"], number)
     raise errors.Unavailable(f'no endpoints available for service "{text}"')
+
+
+def _own(lookup: Lookup, namespace: str, named: Named, port: str, own: Own) -> Destination | None:
+    """What the platform serves itself, by the slice that has its Service's name.
+
+    No user's slice has such a server: admission refuses it. It tells its services by the host that is called.
+    """
+    slice_ = lookup(resources.ENDPOINT_SLICE, namespace, named.name) or {}
+    if objects.labels(slice_).get(cluster.SERVICE_NAME_LABEL) != named.name:
+        return None
+    numbers = [each.get("port") for each in slice_.get("ports") or () if (each.get("name") or "") == port]
+    for endpoint in slice_.get("endpoints") or ():
+        for address in endpoint.get("addresses") or ():
+            for number in numbers:
+                if (address, number) in own:
+                    called = cluster.service_host(named.name, namespace)
+                    return Destination(named.scheme, address, int(number), called=called)
+    return None
 
 
 def _port_name(lookup: Lookup, namespace: str, named: Named) -> str:

@@ -40,6 +40,8 @@ async def connect(core: Core, request: Request, served: Served) -> Answer:
         return Reply(b"", 301, headers=[(b"location", _with_slash(request).encode())])
     scope = request.scope
     headers = messages.request_headers(scope, prefix + path)
+    if to.called:
+        headers = _replaced(headers, b"host", to.called.encode())
     forwarded = Forwarded(request.method, messages.target(scope, path), headers)
     answering = _Answering(request, to, prefix).respond
     passing = relaying.Passing(core.forwarder, request, to, forwarded, fail=_fail, respond=answering)
@@ -51,7 +53,8 @@ def _location(core: Core, request: Request, served: Served) -> Destination:
     if served.resource.group_resource == resources.POD.group_resource:
         return locations.of_pod(core.lookup, info.namespace, info.name)
     if served.resource.group_resource == resources.SERVICE.group_resource:
-        return locations.of_service(core.lookup, core.rng.shuffle, info.namespace, info.name)
+        own = {(core.config.advertise_address, port) for port in core.config.proxied_ports}
+        return locations.of_service(core.lookup, core.rng.shuffle, info.namespace, info.name, own)
     return locations.of_node(core.lookup, info.name)
 
 

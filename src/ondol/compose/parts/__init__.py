@@ -15,10 +15,10 @@ import ondol
 from ondol.base import errors
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
-from ondol.compose.parts import api, control, envoy, gateway, node, observe
+from ondol.compose.parts import api, control, envoy, events, gateway, nats, node, observe
 from ondol.compose.settings import Settings
 
-_MODULES: Final = (api, control, node, gateway, observe, envoy)
+_MODULES: Final = (api, control, node, gateway, observe, envoy, nats, events)
 # What at least two parts use and what starts no thread: imported once, before the fork.
 _SHARED: Final = (
     "anyio._backends._asyncio",
@@ -57,9 +57,10 @@ def load_all() -> None:
 
 
 def of(instance: Instance, settings: Settings) -> list[Part]:
-    """Every part of the platform, in the order of their start; without serverless there is no gateway."""
-    modules = [module for module in _MODULES if settings.serverless or module is not gateway]
-    parts = [module.part(instance, settings) for module in modules]
+    """Every part of the platform, in the order of their start, but for those that settings leave out."""
+    absent = {gateway} if not settings.serverless else set()
+    absent |= {nats, events} if not settings.eventing else set()
+    parts = [module.part(instance, settings) for module in _MODULES if module not in absent]
     names = {part.name for part in parts}
     return [
         dataclasses.replace(part, outlives=tuple(name for name in part.outlives if name in names))

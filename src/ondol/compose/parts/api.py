@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ondol.api.pod_security import policies
 from ondol.base import comma_list, errors
-from ondol.compose import addresses, credentials, hints
+from ondol.compose import addresses, credentials, custom_rules, hints
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
 from ondol.compose.parts import process
@@ -19,12 +19,15 @@ from ondol.compose.parts.process import Context
 from ondol.compose.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ondol.apiserver import ApiConfig
     from ondol.apiserver.auth.request_headers import Names
     from ondol.apiserver.config import Audit
+    from ondol.apiserver.listening import Listen, ListenLocal
     from ondol.apiserver.peers import ProxyAuthority
     from ondol.apiserver.pki import Pki
-    from ondol.apiserver.server import Listen
+    from ondol.apiserver.server import ServeConfig
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -41,18 +44,17 @@ def part(instance: Instance, settings: Settings) -> Part:
 
 async def main(context: Context) -> None:
     from ondol import apiserver, store
-    from ondol.apiserver import connections, documents, kinds, server
+    from ondol.apiserver import connections, documents, server
     from ondol.apiserver.handlers import backups
-    from ondol.compose import exposition, tls
+    from ondol.compose import exposition, renewing, tls
     from ondol.compose.forwarder import HttpForwarder
     from ondol.compose.https_poster import HttpsPoster
     from ondol.compose.node_proxy import HttpNodeProxy
-    from ondol.serverless.serving import podspec, validation
 
     instance, settings, clock = context.instance, context.settings, context.clock
     limits = connections.bounds(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     backups.remove_leftovers(instance.data_dir)
-    pki = credentials.certify(instance, credentials.node_name(settings), clock)
+    pki = credentials.certify(instance, clock)
     with hints.restorable(instance.data_dir):
         commits = store.CommitMetrics(clock, instance.store_file)
         log_store = store.open_file(instance.store_file, check=documents.looks_whole, metrics=commits)
@@ -60,6 +62,7 @@ async def main(context: Context) -> None:
     poster = HttpsPoster()
     agent = instance.socket("node"), credentials.node_token(instance)
     forwarder = HttpForwarder(*agent, clock, tls.Showing(*pki.front_proxy_files))
+    rules = custom_rules.CustomRules(instance, settings)
     app = apiserver.build(
         config,
         log_store,
@@ -71,37 +74,57 @@ async def main(context: Context) -> None:
         forwarder=forwarder,
         poster=poster,
         getter=poster,
-        rules=validation.rules(kinds.BUILTIN.unsupported, podspec.features(settings.knative_features))
-        if settings.serverless
-        else {},
+        rules=rules.by_kind,
     )
-    serving = server.ServeConfig(
-        listen=_listen(instance),
-        certificate_file=pki.server_certificate_file,
-        key_file=pki.server_key_file,
-        client_ca_file=pki.ca_file,
-        proxies=_proxies(settings, pki),
-        is_elsewhere=app.core.remotes.is_for,
-        unauthenticated_max=limits.unauthenticated,
-        listeners=context.notify.listeners,
-    )
+    rules.read_by(app.core.lookup)
+    serve = _serve_config(context, pki, app.core.remotes.is_for, limits.unauthenticated)
 
     def started(_addresses: object) -> None:
         process.settle()
         context.notify()
 
     try:
-        async with exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect):
-            await server.serve(app, serving, started=started)
+        async with (
+            exposition.exposed(instance, "api", app.core.metrics.collect, commits.collect),
+            renewing.certificates(instance, clock),
+        ):
+            await server.serve(app, serve, started=started)
     finally:
         log_store.close()  # first: whoever is cancelled waits for nothing
         await poster.aclose()
         await forwarder.aclose()
 
 
+def _serve_config(
+    context: Context, pki: Pki, is_elsewhere: Callable[[bytes], bool], unauthenticated_max: int
+) -> ServeConfig:
+    from ondol.apiserver import server
+
+    instance, settings = context.instance, context.settings
+    return server.ServeConfig(
+        listen=_listen(instance),
+        local=_local(instance, credentials.node_name(settings)),
+        certificate_file=pki.server_certificate_file,
+        key_file=pki.server_key_file,
+        client_ca_file=pki.ca_file,
+        proxies=_proxies(settings, pki),
+        is_elsewhere=is_elsewhere,
+        unauthenticated_max=unauthenticated_max,
+        listeners=context.notify.listeners,
+    )
+
+
+def _local(instance: Instance, node: str) -> tuple[ListenLocal, ...]:
+    """One socket for each part that asks: by which it comes says who it is."""
+    from ondol.apiserver.listening import ListenLocal
+
+    named = credentials.users(node).items()
+    return tuple(ListenLocal(instance.api_socket(name), *user) for name, user in named)
+
+
 def _listen(instance: Instance) -> tuple[Listen, ...]:
     """Where it listens: for this machine, and for pods where there are any."""
-    from ondol.apiserver.server import Listen
+    from ondol.apiserver.listening import Listen
 
     here = Listen("127.0.0.1", instance.ports.api)
     if os.geteuid() != 0:
@@ -147,7 +170,8 @@ def _config(instance: Instance, settings: Settings, pki: Pki, connections_max: i
     return apiserver.ApiConfig(
         service_cidr=instance.service_cidr,
         pod_cidr=instance.pod_cidr,
-        own_ports=frozenset({instance.ports.api, instance.ports.observe, addresses.DNS_PORT}),
+        own_ports=addresses.inner_ports(instance),
+        proxied_ports=addresses.proxied_ports(instance),
         enforce_owner_references=settings.enforce_owner_references,
         deny_external_ips=settings.deny_external_ips,
         advertise_address=instance.bridge_address,

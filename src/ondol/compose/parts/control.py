@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ondol.base import host_ports
-from ondol.compose import addresses
+from ondol.compose import addresses, serving
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
 from ondol.compose.parts import envoy, process
@@ -24,13 +26,16 @@ def part(instance: Instance, settings: Settings) -> Part:
 async def main(context: Context) -> None:
     from ondol import controllers, mesh, sdk
     from ondol.compose import exposition
+    from ondol.eventing import wiring as eventing
     from ondol.mesh import controller  # noqa: F401 - loaded here, while the API server starts
     from ondol.serverless import wiring
-    from ondol.serverless.serving.route import RouteConfig
 
     instance, settings = context.instance, context.settings
     client, requests = await process.connected(context, "control")
-    await sdk.install_crds(client, [*mesh.crds(), *(wiring.crds() if settings.serverless else ())])
+    crds = [*mesh.crds()]
+    crds += wiring.crds() if settings.serverless else []
+    crds += eventing.crds() if settings.eventing else []
+    await sdk.install_crds(client, crds)
     manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-control")
     controllers.add_to(
         manager,
@@ -41,6 +46,18 @@ async def main(context: Context) -> None:
     )
     pushes = mesh.add_to(manager, envoy.mesh_config(instance, settings))
     if settings.serverless:
-        wiring.add_to(manager, RouteConfig(domain=settings.domain, public_port=instance.ports.ingress))
+        await wiring.install(client)
+        wiring.add_to(manager, serving.base(instance, settings))
+    if settings.eventing:
+        ports = instance.ports
+        demand = partial(context.notify.wake, "events")
+        plane = eventing.EventingConfig(
+            instance.bridge_address,
+            ports.events,
+            demand,
+            tls_port=ports.events_tls,
+            ca_certs=(instance.pki_dir / "ca.crt").read_text(),
+        )
+        eventing.add_to(manager, plane)
     async with exposition.exposed(instance, "control", manager.metrics, requests.collect, pushes):
         await process.serve(manager.run, context.notify)

@@ -18,6 +18,8 @@ from ondol.compose.part import Epoch, Identity, Notify, Part
 from ondol.compose.parts import process
 from ondol.compose.settings import Settings
 
+_DNS_PORT: Final = 53
+"""Of the pods' name server, which knows names of the cluster and those outside."""
 _PROBE_TIMEOUT_S: Final = 0.5
 
 
@@ -94,13 +96,14 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         admin_address=addresses.unix(instance, "envoy-admin"),
         bootstrap_file=instance.run_dir / "envoy.json",
         observe_address=addresses.unix(instance, "observe"),
+        outbound_dir=instance.outbound_dir,
         ingress_address=settings.ingress_address,
         ingress_port=instance.ports.ingress,
         ingress_tls_port=instance.ports.ingress_tls,
-        reserved_ports=frozenset(
-            {instance.ports.api, instance.ports.observe, instance.ports.ingress_tls, addresses.DNS_PORT}
-        ),
+        reserved_ports=addresses.inner_ports(instance) | {instance.ports.ingress_tls},
         open_ports=host_ports.ranges(settings.ingress_ports),
+        resolvers=(f"{instance.bridge_address}:{_DNS_PORT}",),
+        registry_only=settings.outbound_traffic_policy == "REGISTRY_ONLY",
         trace_sampling_percent=settings.trace_sampling_percent,
         access_log=instance.log_dir / settings.access_log if settings.access_log else None,
         access_log_is_text=settings.access_log_format == "text",

@@ -5,6 +5,7 @@ Its listening sockets are kept by the supervisor. One that is succeeded answers 
 
 from __future__ import annotations
 
+from ondol.compose import serving
 from ondol.compose.instance import Instance
 from ondol.compose.part import Part
 from ondol.compose.parts import process
@@ -27,7 +28,6 @@ async def main(context: Context) -> None:
     from ondol import sdk
     from ondol.compose import exposition
     from ondol.serverless import wiring
-    from ondol.serverless.autoscaler.decide import Scaling
     from ondol.serverless.autoscaler.envoy_admin import EnvoyAdmin
 
     instance, settings = context.instance, context.settings
@@ -35,7 +35,8 @@ async def main(context: Context) -> None:
     manager = sdk.Manager(client, clock=context.clock, rng=process.jitter(), identity="ondol-gateway")
     config = wiring.GatewayConfig(
         address=instance.bridge_address,
-        scaling=Scaling(window_s=round(settings.scale_to_zero_after_s)),
+        base=serving.base(instance, settings),
+        traces=instance.socket("observe"),
     )
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))
     gateway = wiring.add_gateway_to(manager, proxy, config, process.jitter(), context.notify.listeners)

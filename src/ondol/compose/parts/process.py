@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -116,37 +115,19 @@ async def serve(run: Callable[..., Coroutine[Any, Any, None]], notify: Notify) -
 
 
 async def connected(context: Context, component: str) -> tuple[Client, CountingTransport]:
-    """A client with the certificate of the part, once the API server answers, and a count of its requests."""
-    file, port = context.instance.component_kubeconfig(component), context.instance.ports.api
-    while True:
-        # A look at the port first: certificates take milliseconds to read, and all parts wait at once.
-        if await _is_open(port) and (client := client_from(file)) is not None:
-            try:
-                if (await client.raw("GET", "/readyz")).status == 200:
-                    client.transport = requests = CountingTransport(client.transport, context.clock)
-                    return client, requests
-            except (errors.Unavailable, errors.Timeout):
-                pass
-            await client.aclose()
+    """A client as the user of the part, once the API server answers, and a count of its requests."""
+    client = clients.at_socket(context.instance.api_socket(component))
+    while not await _is_ready(client):
         await context.clock.sleep(_API_POLL_S)
+    client.transport = requests = CountingTransport(client.transport, context.clock)
+    return client, requests
 
 
-async def _is_open(port: int) -> bool:
-    """Whether anything of this machine listens there."""
+async def _is_ready(client: Client) -> bool:
     try:
-        stream = await anyio.connect_tcp("127.0.0.1", port)
-    except OSError:
+        return (await client.raw("GET", "/readyz")).status == 200
+    except (errors.Unavailable, errors.Timeout):
         return False
-    await stream.aclose()
-    return True
-
-
-def client_from(kubeconfig: Path) -> Client | None:
-    """None for a file that is missing or damaged: the API server writes it anew when it starts."""
-    try:
-        return clients.from_kubeconfig(kubeconfig) if kubeconfig.exists() else None
-    except errors.HostError:
-        return None
 
 
 def jitter() -> random.Random:

@@ -1,4 +1,8 @@
-"""Keeps the graph: one metadata watch for each collectable kind, started and ended as kinds come and go."""
+"""Keeps the graph: it hears of every collectable kind, from its first object on, as kinds come and go.
+
+Kinds that a controller of the same manager follows anyway are heard of through its informer; only the others
+have a watch of their own, of metadata.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +80,9 @@ class Trackers:
         return [self._start(tasks, each) for each in served if each not in self._running]
 
     def _start(self, tasks: TaskGroup, resource: Resource) -> Informer:
-        informer = Informer(
-            self._manager.client,
-            Selection(resource, metadata_only=True),
-            clock=self._manager.clock,
-            rng=self._manager.rng,
-            transform=graph.needed,
-            optional=True,
-        )
+        shared = self._manager.shared(resource)
+        informer = shared or self._metadata_informer(resource)
+        run_informer = anyio.sleep_forever if shared else informer.run
         scope = self._running[resource] = anyio.CancelScope()
 
         def changed(old: Object | None, new: Object | None) -> None:
@@ -91,13 +90,24 @@ class Trackers:
 
         async def run() -> None:
             with scope:
-                await informer.run()
+                await run_informer()
+            informer.remove_handler(changed)
             for obj in informer.lister.list():  # the kind is gone, and its objects with it
                 self._observe(resource, obj, None)
 
         informer.add_handler(changed)
         tasks.start_soon(run, name=f"garbage {resource.group_resource}")
         return informer
+
+    def _metadata_informer(self, resource: Resource) -> Informer:
+        return Informer(
+            self._manager.client,
+            Selection(resource, metadata_only=True),
+            clock=self._manager.clock,
+            rng=self._manager.rng,
+            transform=graph.needed,
+            optional=True,
+        )
 
     def _observe(self, resource: Resource, old: Object | None, new: Object | None) -> None:
         touched: set[str] = set()

@@ -10,6 +10,7 @@ from ondol.api import conditions, objects, pods, resizes, resources
 from ondol.api.objects import Key, Object
 from ondol.base import errors
 from ondol.base.host_ports import HostPort
+from ondol.client import ConnectionLost
 from ondol.controllers.scheduler import filters, hosts, preemption
 from ondol.controllers.scheduler.accounts import Accounts, priority
 from ondol.controllers.scheduler.filters import Choice, Trial
@@ -50,6 +51,8 @@ class Reconciler:
         )
         self._waiting: dict[Key, int] = {}
         """Pods without a node, by their priority."""
+        self._in_doubt: dict[Key, str] = {}
+        """Pods that a request without an answer may have bound, and where."""
         self._pods = manager.informer(resources.POD)
         self._nodes = manager.informer(resources.NODE)
         self._namespaces = manager.informer(resources.NAMESPACE)
@@ -82,6 +85,7 @@ class Reconciler:
     def _settle(self, key: Key) -> None:
         """The pod waits no more: it has a node, or is gone."""
         self._waiting.pop(key, None)
+        self._in_doubt.pop(key, None)
         self._accounts.withdraw(key)
 
     def _retry_waiting(self) -> None:
@@ -97,8 +101,10 @@ class Reconciler:
             message = "Scheduling is blocked due to non-empty scheduling gates"
             await self._report(pod, "SchedulingGated", message)
             return None
-        if self._accounts.has(pod):
-            return None  # bound already, though no watch shows it yet: nobody must give way to it again
+        if self._accounts.has(pod):  # bound, though no watch shows it yet: nobody must give way to it
+            if key in self._in_doubt:
+                await self._bind(pod, self._in_doubt[key])
+            return None
         self._remember(pod)
         needs = self._volumes.needs(pod)
         choice = self._choose(pod, needs)
@@ -141,17 +147,28 @@ class Reconciler:
         self._accounts.assume(pod, node)
         try:
             await self._client.create(resources.POD, binding, namespace, subresource="binding", name=name)
+        except (ConnectionLost, errors.Timeout):
+            self._in_doubt[objects.key(pod)] = node  # it may be bound: its room is nobody else's meanwhile
+            raise
         except errors.ApiError as error:
-            current = self._pods.lister.get(objects.key(pod))
-            is_same = current is not None and objects.uid(current) == objects.uid(pod)
-            if not (is_same and pods.node_name(current or {})):
-                self._accounts.forget(pod)
+            self._not_bound(pod, error)
             if isinstance(error, errors.NotFound | errors.Conflict):
                 return  # gone, or bound by somebody else: the watch tells
             raise
         self._settle(objects.key(pod))
         message = f"Successfully assigned {namespace}/{name} to {node}"
         self._manager.recorder.event(pod, "Normal", "Scheduled", message, component=NAME)
+
+    def _not_bound(self, pod: Object, error: errors.ApiError) -> None:
+        """The pod has no room, unless a watch shows it, or an earlier request seems to have bound it."""
+        key = objects.key(pod)
+        was_in_doubt = self._in_doubt.pop(key, None) is not None
+        if was_in_doubt and isinstance(error, errors.Conflict):
+            return
+        current = self._pods.lister.get(key)
+        is_same = current is not None and objects.uid(current) == objects.uid(pod)
+        if not (is_same and pods.node_name(current or {})):
+            self._accounts.forget(pod)
 
     async def _refuse(self, pod: Object, choice: Choice) -> Result | None:
         """Say why there is no node; make room for the pod by sending lower ones away, if that is possible."""

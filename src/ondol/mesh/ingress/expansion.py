@@ -19,17 +19,17 @@ from ondol.api.objects import Key, Object
 from ondol.api.validation.ingresses import CLASS_ANNOTATION
 from ondol.contracts import cluster, ingress
 from ondol.mesh.ingress import options
-from ondol.mesh.ingress.certificates import Certificate
 from ondol.mesh.ingress.options import Options
 from ondol.mesh.model import istio
 from ondol.mesh.translate import wire
+from ondol.mesh.translate.credentials import Certificate
 from ondol.mesh.translate.reach import INGRESS_SELECTOR
 from ondol.mesh.translate.registry import OF_INGRESS, Gateway, Rule, VirtualService
 from ondol.mesh.translate.termination import Termination
 from ondol.mesh.xds.types import Origin
 
 HTTP: Final = "http.networking.k8s.io"
-HTTPS: Final = "https.networking.k8s.io"
+HTTPS: Final = ingress.HTTPS_GATEWAY
 """The two Gateways; nobody can write one of these names, which have dots."""
 HTTP_NUMBER, HTTPS_NUMBER = 80, 443
 ANY_HOST: Final = "*"
@@ -282,7 +282,7 @@ class _Expander:
 
     def _terminate(self, ours: Sequence[Object]) -> None:
         """A host's certificate is named by the oldest Ingress of the namespace that has the host."""
-        names: dict[str, Certificate] = {}
+        names: dict[str, tuple[Certificate, str]] = {}
         for each in ours:
             for index, tls in enumerate(objects.spec(each).get("tls") or ()):
                 certificate = self._certificate(each, tls, f"spec.tls[{index}]")
@@ -292,18 +292,12 @@ class _Expander:
                         text = f"spec.tls[{index}]: host {host} is held by namespace {holder}"
                         self._tell(each, "HostHeld", text)
                     elif certificate is not None:
-                        names.setdefault(host, certificate)
-        by_certificate: dict[str, tuple[Certificate, list[str]]] = {}
-        for host, certificate in names.items():
-            by_certificate.setdefault(certificate.name, (certificate, []))[1].append(host)
+                        names.setdefault(host, (certificate, _age(each)[0]))
+        by_certificate: dict[str, tuple[Certificate, dict[str, str]]] = {}
+        for host, (certificate, created) in names.items():
+            by_certificate.setdefault(certificate.name, (certificate, {}))[1][host] = created
         self._expansion.terminations = [
-            Termination(
-                certificate.name,
-                certificate.version,
-                certificate.chain,
-                certificate.key,
-                tuple(sorted(hosts)),
-            )
+            Termination(certificate, tuple(sorted(hosts.items())))
             for _, (certificate, hosts) in sorted(by_certificate.items())
         ]
 
@@ -320,7 +314,9 @@ class _Expander:
             self._tell(obj, "SecretInvalid", f"{field_}: Secret {key.name}: {why}{kept}")
         elif certificate is None:
             self._tell(
-                obj, "SecretMissing", f"{field_}: there is no Secret {key.name} of type kubernetes.io/tls"
+                obj,
+                "SecretMissing",
+                f"{field_}: there is no Secret {key.name} of type kubernetes.io/tls or Opaque",
             )
         return certificate
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api import default_classes, objects, resources
@@ -13,13 +13,13 @@ from ondol.client import PatchType
 from ondol.contracts import ingress
 from ondol.mesh import definitions
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.ingress import certificates, expansion
-from ondol.mesh.ingress.certificates import Certificate, Unusable
+from ondol.mesh.ingress import expansion
 from ondol.mesh.ingress.expansion import Expansion, Ports, Problem, Surroundings
 from ondol.mesh.ingress.refused import Refused
 from ondol.mesh.kinds.findings import CLAIMED
 from ondol.mesh.kinds.kind import Finding
 from ondol.mesh.translate import listeners
+from ondol.mesh.translate.credentials import Content, Credentials
 from ondol.mesh.xds.types import Origin, Outcome
 from ondol.sdk import Controller, Manager, Result
 from ondol.sdk.status import Writer
@@ -38,37 +38,39 @@ class Feed:
         self._config = config
         self._ingresses = manager.informer(resources.INGRESS)
         self._classes = manager.informer(resources.INGRESS_CLASS)
-        self._secrets = manager.informer(resources.SECRET, field_selector=f"type={certificates.TYPE}")
         self._ingresses.add_handler(lambda old, new: changed() if _matters(old) != _matters(new) else None)
-        for informer in (self._classes, self._secrets):
-            informer.add_handler(lambda _old, _new: changed())
+        self._classes.add_handler(lambda _old, _new: changed())
         self._writer = Writer(
             manager.client, resources.INGRESS, field_manager=_FIELD_MANAGER, fields=(_FIELD,)
         )
         self._status = Controller("mesh-ingresses", self._write)
         manager.add(self._status)
         self._sources: tuple[Any, ...] = ()
-        self._alive: Sequence[Object] = ()
+        self._alive: Sequence[Any] = ()
         self._expansion = Expansion()
-        self._certificates: dict[Key, tuple[str, Certificate]] = {}
-        """The last usable of each Secret, by its uid: one made anew begins anew."""
-        self._unusable: dict[Key, str] = {}
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         """What is to be said of each."""
         self._reported: dict[Key, tuple[Problem, ...]] = {}
         self._is_reached = False
         self._refused = Refused()
 
-    def expand(self, services: Sequence[Object]) -> Expansion:
+    def secrets(self) -> Iterator[Key]:
+        """The Secrets that Ingresses name."""
+        for each in self._ingresses.lister.list():
+            for tls in objects.spec(each).get("tls") or ():
+                if tls.get("secretName"):
+                    yield Key(objects.namespace(each), tls["secretName"])
+
+    def expand(self, services: Sequence[Object], credentials: Credentials) -> Expansion:
         """What the Ingresses of now are; the same value as long as nothing they depend on has changed."""
         listed = self._ingresses.lister.list()
-        documents = [*listed, *self._classes.lister.list(), *self._secrets.lister.list()]
-        documents += services if listed else ()
+        documents: list[Any] = [*listed, *self._classes.lister.list()]
+        contents = {key: credentials.contents.get(key) for key in self.secrets()}
+        documents += [*services, *contents.values()] if listed else ()
         sources_now = tuple(map(id, documents))
         if sources_now != self._sources:
-            self._read_secrets()
             self._expansion = expansion.expand(
-                listed, self._classes.lister.list(), self._surroundings(services)
+                listed, self._classes.lister.list(), self._surroundings(services, contents)
             )
             # An id is a document's for as long as that lives.
             self._sources, self._alive = sources_now, documents
@@ -82,29 +84,18 @@ class Feed:
         """Once all is settled: give one of several that were refused together a try of its own."""
         return self._refused.next_trial()
 
-    def _surroundings(self, services: Sequence[Object]) -> Surroundings:
+    def _surroundings(
+        self, services: Sequence[Object], contents: Mapping[Key, Content | None]
+    ) -> Surroundings:
+        stored = {key: content for key, content in contents.items() if content is not None}
         return Surroundings(
             {objects.key(each): each for each in services},
-            {key: certificate for key, (_, certificate) in self._certificates.items()},
-            self._unusable,
+            {key: each.certificate for key, each in stored.items() if each.certificate is not None},
+            {key: each.no_certificate for key, each in stored.items() if each.no_certificate},
             Ports(self._config.ingress_port, self._config.ingress_tls_port),
             self._config.cluster_domain,
             self._config.ingress_namespace,
         )
-
-    def _read_secrets(self) -> None:
-        secrets = {objects.key(each): each for each in self._secrets.lister.list()}
-        self._unusable = {}
-        for key in self._certificates.keys() - secrets.keys():
-            del self._certificates[key]
-        for key, secret in secrets.items():
-            uid = objects.uid(secret)
-            if key in self._certificates and self._certificates[key][0] != uid:
-                del self._certificates[key]
-            try:
-                self._certificates[key] = uid, certificates.read(secret)
-            except Unusable as error:
-                self._unusable[key] = str(error)
 
     # Told
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.mesh.ingress.expansion import Expansion, Problem
-from ondol.mesh.translate import termination
-from ondol.mesh.translate.registry import OF_INGRESS
+from ondol.mesh.translate import credentials, termination
+from ondol.mesh.translate.registry import OF_INGRESS, VirtualService
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected
 
@@ -23,18 +23,26 @@ from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected
 class Refused:
     rules: dict[Origin, str] = field(default_factory=dict)
     """Left out, with the proxy's words."""
+    prefix: str = OF_INGRESS
+    """How the names of the rules begin."""
     _trials: deque[Origin] = field(default_factory=deque)
     _tls: dict[str, str] = field(default_factory=dict)
     """By the name of a certificate's resource or of the listener."""
 
     def without(self, expansion: Expansion) -> Expansion:
         """The expansion as it is served."""
+        served = self.served(expansion.virtual_services)
+        return (
+            expansion if served is expansion.virtual_services else replace(expansion, virtual_services=served)
+        )
+
+    def served(self, virtual_services: list[VirtualService]) -> list[VirtualService]:
+        """Those that are not left out; the same list where all are."""
         if not self.rules:
-            return expansion
-        present = {rule.origin for rule in expansion.virtual_services}
+            return virtual_services
+        present = {rule.origin for rule in virtual_services}
         self.rules = {origin: why for origin, why in self.rules.items() if origin in present}
-        served = [rule for rule in expansion.virtual_services if rule.origin not in self.rules]
-        return replace(expansion, virtual_services=served)
+        return [rule for rule in virtual_services if rule.origin not in self.rules]
 
     def observe(self, outcomes: Iterable[Outcome]) -> bool:
         changed = False
@@ -54,7 +62,7 @@ class Refused:
         suspects = [
             origin
             for origin in outcome.resource.origins
-            if origin.name.startswith(OF_INGRESS) and origin not in good and origin not in self.rules
+            if origin.name.startswith(self.prefix) and origin not in good and origin not in self.rules
         ]
         self.rules.update(dict.fromkeys(suspects, outcome.message))
         if len(suspects) > 1:
@@ -72,7 +80,7 @@ class Refused:
         secrets = [str(each.get("secretName") or "") for each in objects.spec(obj).get("tls") or ()]
         problems = []
         for secret in secrets:
-            resource = termination.secret_name(f"{objects.namespace(obj)}/{secret}")
+            resource = credentials.secret_name(f"{objects.namespace(obj)}/{secret}")
             if why := self._tls.get(resource):
                 problems.append(Problem("SecretInvalid", f"Secret {secret}: {why}"))
         if secrets and (why := self._tls.get(termination.NAME)):

@@ -11,18 +11,20 @@ from typing import Final
 from ondol.contracts import mesh
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
-from ondol.mesh.kinds.findings import NOT_OWN, not_own, selects
+from ondol.mesh.kinds.findings import NO_TUNNEL, NOT_OWN, not_own, selects
 from ondol.mesh.kinds.kind import Column, Finding, Kind
-from ondol.mesh.model import istio, validation
-from ondol.mesh.translate import hosts, reach
+from ondol.mesh.model import istio, traffic_policy
+from ondol.mesh.model.kube import Protocol
+from ondol.mesh.translate import hosts, origination, reach
 from ondol.mesh.translate.registry import DestinationRule, Registry
+from ondol.mesh.translate.world import World
 
 
 def _survey(dependencies: Dependencies) -> Iterator[Finding]:
     registry = dependencies.translation.registry
     for rule in dependencies.world.destination_rules:
         host = registry.qualified(rule.spec.host, rule.namespace)
-        matched = _matched(host, registry)
+        matched = _matched(host, rule.namespace, registry)
         if not matched:
             yield Finding(rule.origin, "KIA0202", f"no service matches host {rule.spec.host}")
             continue
@@ -36,24 +38,48 @@ def _survey(dependencies: Dependencies) -> Iterator[Finding]:
         if of.owner and reach.level(rule.namespace, reach.ANYBODY, of, registry.roots) is None:
             yield Finding(rule.origin, NOT_OWN, not_own(f"host {rule.spec.host}", of.owner, rule.namespace))
         yield from _subsets(rule, matched, registry)
+        yield from _without_effect(rule, matched, registry)
+        yield from _credentials(rule, dependencies.world)
 
 
-def _matched(host: str, registry: Registry) -> list[str]:
+def _matched(host: str, namespace: str, registry: Registry) -> list[str]:
     if "*" not in host:
-        return [host] if host in registry.services else []
-    return [name for name in registry.services if hosts.covers(host, name)]
+        return [host] if registry.service(host, namespace) is not None else []
+    return [service.host for service in registry.visible(namespace) if hosts.covers(host, service.host)]
 
 
 def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) -> Iterator[Finding]:
-    """Only services with pods behind them can be judged: one at zero has no labels to look at."""
+    """Only services with endpoints can be judged: one at zero has no labels to look at."""
     if not rule.spec.subsets:
         return
-    pods = {pod for name in matched for pod in registry.pods_behind(registry.services[name].key)}
-    for subset in rule.spec.subsets if pods else ():
-        if not selects(subset, matched, registry):
+    services = (service for name in matched if (service := registry.service(name, rule.namespace)))
+    has_endpoints = any(any(registry.endpoints_of(service)) for service in services)
+    for subset in rule.spec.subsets if has_endpoints else ():
+        if not selects(subset, matched, registry, rule.namespace):
             yield Finding(
                 rule.origin, "KIA0203", f"subset {subset.name}: no pod of {rule.spec.host} has its labels"
             )
+
+
+def _without_effect(rule: DestinationRule, matched: Iterable[str], registry: Registry) -> Iterator[Finding]:
+    """Callers that there are not, and a tunnel where nothing is carried as bytes."""
+    labels = rule.spec.workload_selector.match_labels if rule.spec.workload_selector is not None else {}
+    own = (of for pod, of in registry.labels.items() if pod.namespace == rule.namespace)
+    if labels and not any(labels.items() <= of.items() for of in own):
+        text = f"workloadSelector: no pod of namespace {rule.namespace} has its labels"
+        yield Finding(rule.origin, "KIA0004", text)
+    policies = (rule.spec.traffic_policy, *(subset.traffic_policy for subset in rule.spec.subsets))
+    if any(policy is not None and policy.tunnel is not None for policy in policies):
+        services = (registry.service(name, rule.namespace) for name in matched)
+        ports = [port for service in services if service is not None for port in service.ports]
+        if all(port.protocol in (Protocol.HTTP, Protocol.HTTP2) for port in ports):
+            text = f"tunnel: every port of {rule.spec.host} is declared HTTP, and only bytes are tunnelled"
+            yield Finding(rule.origin, NO_TUNNEL, text)
+
+
+def _credentials(rule: DestinationRule, world: World) -> Iterator[Finding]:
+    for name, problem in dict.fromkeys(origination.problems(rule, world.credentials)):
+        yield Finding(rule.origin, problem.code, f"credentialName {name}: {problem.message}")
 
 
 KIND: Final = Kind(
@@ -63,6 +89,6 @@ KIND: Final = Kind(
     spec=istio.DestinationRuleSpec,
     fields=descriptions.FIELDS,
     columns=(Column("Host", ".spec.host"),),
-    validate=validation.destination_rule,
+    validate=traffic_policy.destination_rule,
     survey=_survey,
 )

@@ -7,11 +7,20 @@ from typing import Final
 
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
+from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry
 
 NOT_OWN: Final = "OND0001"
 CLAIMED: Final = "OND0002"
 NO_HTTP: Final = "OND0003"
+NO_EFFECT: Final = "OND0004"
+NO_PROVIDER: Final = "OND0005"
+DENIES_ALL_TCP: Final = "OND0006"
+PRIVATE_KEYS: Final = "OND0007"
+SPOKEN_OTHERWISE: Final = "OND0008"
+NO_BYTES: Final = "OND0009"
+NOT_HEARD: Final = "OND0010"
+NO_TUNNEL: Final = "OND0011"
 
 
 def not_own(what: str, owner: str, namespace: str) -> str:
@@ -21,8 +30,12 @@ def not_own(what: str, owner: str, namespace: str) -> str:
     )
 
 
-def selects(subset: istio.Subset, names: Iterable[str], registry: Registry) -> bool:
-    """Whether a pod behind these hosts is in the subset."""
+def selects(subset: istio.Subset, names: Iterable[str], registry: Registry, caller: str = ANYBODY) -> bool:
+    """Whether an endpoint behind these hosts is in the subset."""
     labels = subset.labels.items()
-    pods = (pod for name in names for pod in registry.pods_behind(registry.services[name].key))
-    return any(labels <= registry.labels.get(pod, {}).items() for pod in pods)
+    services = (service for name in names if (service := registry.service(name, caller)) is not None)
+    return any(
+        labels <= endpoint.labels_among(registry.labels).items()
+        for service in services
+        for endpoint in registry.endpoints_of(service)
+    )

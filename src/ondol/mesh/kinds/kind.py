@@ -16,15 +16,17 @@ from ondol.api import conditions
 from ondol.api.objects import Object, Resource
 from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.model import istio, validation
-from ondol.mesh.model.kube import Service
+from ondol.mesh.model.kube import Service, Slice
 from ondol.mesh.model.validation import Problem, Subject
 from ondol.mesh.translate import registry
-from ondol.mesh.translate.registry import Registry, Rule, Slice
+from ondol.mesh.translate.provided import Surroundings
+from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Origin
 
 S = TypeVar("S", bound=istio.Struct)
 ISTIO_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
+SECURITY_VERSIONS: Final = ("v1", "v1beta1")
 
 
 class Finding(NamedTuple):
@@ -82,8 +84,12 @@ def no_survey(_dependencies: Dependencies) -> Iterable[Finding]:
     return ()
 
 
-def no_services(_rule: Rule[Any], _cluster_domain: str) -> Iterable[Provided]:
+def no_services(_rule: Rule[Any], _around: Surroundings) -> Iterable[Provided]:
     return ()
+
+
+def no_selector(_rule: Rule[Any]) -> Mapping[str, str] | None:
+    return None
 
 
 def no_resources(_rule: Rule[Any], _registry: Registry) -> Iterable[tuple[types.TypeUrl, types.Resource]]:
@@ -118,8 +124,15 @@ class Kind(Generic[S]):
     What is translated and judged of an object holds while the same things stand under these names. None for a
     kind that may concern any host: with each change of such an object everything is made anew.
     """
-    services: Callable[[Rule[S], str], Iterable[Provided]] = no_services
+    of_workloads: bool = False
+    """Its objects are for pods and not for hosts: no route and no cluster of a service is made of them, so a
+    change of one leaves those as they are. They have no `names`, and are judged by `survey` alone."""
+    services: Callable[[Rule[S], Surroundings], Iterable[Provided]] = no_services
     """Services that an object is, beside Kubernetes' own, which come first where both have a name."""
+    selector: Callable[[Rule[S]], Mapping[str, str] | None] = no_selector
+    """Labels of the workloads of its namespace that are the endpoints of those, if it selects any."""
+    status: Mapping[str, Object] = field(default_factory=dict)
+    """Schemas of fields of its status, beside the conditions."""
     resources: Callable[[Rule[S], Registry], Iterable[tuple[types.TypeUrl, types.Resource]]] = no_resources
     """Resources that are made of an object alone, with its origin in each."""
 
@@ -158,10 +171,13 @@ Kinds: TypeAlias = Mapping[str, Kind[Any]]
 def rules_with_names(
     kinds: Kinds, rules: Mapping[str, Sequence[Rule[Any]]], *, named: bool
 ) -> list[Rule[Any]]:
-    """The objects of the kinds that have `names`, or of those that may concern any host."""
+    """The objects of the kinds that have `names`, or of those that may concern any host.
+
+    Of kinds `of_workloads` neither: no host is their concern.
+    """
     return [
         rule
         for kind in kinds.values()
-        if (kind.names is not None) is named
+        if not kind.of_workloads and (kind.names is not None) is named
         for rule in rules.get(kind.name, ())
     ]

@@ -8,7 +8,8 @@ raises `Refused` with a sentence for the user.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -32,13 +33,22 @@ Duration = Annotated[str, msgspec.Meta(pattern=durations.PATTERN)]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Percentage = Annotated[float, msgspec.Meta(ge=0, le=100)]
+WholePercent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 StatusCode = Annotated[int, msgspec.Meta(ge=200, le=599)]
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
 
 
 _UNSUPPORTED: Final = "unsupported"
-Unsupported = Annotated[Any, msgspec.Meta(extra={_UNSUPPORTED: True})]
+_NOTHING_IS_DONE: Final = "the object would not do what it says"
+Unsupported = Annotated[Any, msgspec.Meta(extra={_UNSUPPORTED: _NOTHING_IS_DONE})]
 """A field of Istio's that nothing is done about; it may only be empty."""
+Files = Annotated[
+    Any,
+    msgspec.Meta(
+        extra={_UNSUPPORTED: "the proxy reads no files: name a Secret, by credentialName or credentialNames"}
+    ),
+]
+"""Paths of files in a gateway's pod; there is no such pod."""
 
 
 class Struct(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -103,7 +113,7 @@ class HTTPMatchRequest(Struct, frozen=True):
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
     gateways: tuple[str, ...] = ()
-    stat_prefix: Unsupported = None
+    stat_prefix: str = ""
 
 
 class RegexRewrite(Struct, frozen=True):
@@ -124,7 +134,7 @@ class HTTPRedirect(Struct, frozen=True):
     derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
     scheme: Literal["", "http", "https"] = ""
     redirect_code: Literal[0, 301, 302, 303, 307, 308] = 0
-    prefix_rewrite: Unsupported = None
+    prefix_rewrite: str = ""
 
 
 class HTTPBody(Struct, frozen=True):
@@ -144,7 +154,7 @@ class HTTPRetry(Struct, frozen=True):
     retry_on: str = ""
     retry_ignore_previous_hosts: bool | None = None
     backoff: Duration | None = None
-    retry_remote_localities: Unsupported = None
+    retry_remote_localities: bool | None = None
 
 
 class Percent(Struct, frozen=True):
@@ -155,13 +165,16 @@ class FaultDelay(Struct, frozen=True):
     fixed_delay: Duration
     percentage: Percent | None = None
     exponential_delay: Unsupported = None
-    percent: Unsupported = None
+    percent: WholePercent | None = None
+    """Deprecated by Istio, which still takes it where there is no percentage."""
 
 
 class FaultAbort(Struct, frozen=True):
-    http_status: StatusCode
+    """One of the two: a status of HTTP, or one of gRPC by its name."""
+
+    http_status: StatusCode | None = None
     percentage: Percent | None = None
-    grpc_status: Unsupported = None
+    grpc_status: str = ""
     http2_error: Unsupported = msgspec.field(default=None, name="http2Error")
 
 
@@ -183,7 +196,15 @@ class CorsPolicy(Struct, frozen=True):
     max_age: Duration | None = None
     allow_credentials: bool | None = None
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
-    allow_origin: Unsupported = None
+    allow_origin: tuple[str, ...] = ()
+    """Deprecated by Istio, which still takes it where there are no allowOrigins."""
+
+
+class Delegate(Struct, frozen=True):
+    """A VirtualService without hosts whose routes stand in a route's place."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    namespace: str = ""
 
 
 class HTTPRoute(Struct, frozen=True):
@@ -201,27 +222,73 @@ class HTTPRoute(Struct, frozen=True):
     mirror_percentage: Percent | None = None
     cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
-    delegate: Unsupported = None
-    mirror_percent: Unsupported = None
+    delegate: Delegate | None = None
+    mirror_percent: WholePercent | None = None
+    """Deprecated by Istio, which still takes it where there is no mirrorPercentage."""
+
+
+class L4MatchAttributes(Struct, frozen=True):
+    """All of it must hold; the matches of a route are alternatives."""
+
+    destination_subnets: tuple[str, ...] = ()
+    port: PortNumber | None = None
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+    gateways: tuple[str, ...] = ()
+    source_subnet: Unsupported = None
+
+
+class TLSMatchAttributes(Struct, frozen=True):
+    """The same of connections whose first bytes ask for a name by TLS."""
+
+    sni_hosts: tuple[Host, ...]
+    destination_subnets: tuple[str, ...] = ()
+    port: PortNumber | None = None
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+    gateways: tuple[str, ...] = ()
+
+
+class L4RouteDestination(Struct, frozen=True):
+    """Of connections; Istio calls it RouteDestination, and that of requests HTTPRouteDestination."""
+
+    destination: Destination
+    weight: Count = 0
+
+
+class TCPRoute(Struct, frozen=True):
+    match: tuple[L4MatchAttributes, ...] = ()
+    route: tuple[L4RouteDestination, ...] = ()
+
+
+class TLSRoute(Struct, frozen=True):
+    match: tuple[TLSMatchAttributes, ...] = ()
+    route: tuple[L4RouteDestination, ...] = ()
 
 
 class VirtualServiceSpec(Struct, frozen=True):
-    hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1)]
+    hosts: tuple[Host, ...] = ()
+    """None in one that others delegate to."""
     gateways: tuple[str, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
     export_to: tuple[str, ...] = ()
-    tcp: Unsupported = None
-    tls: Unsupported = None
+    tcp: tuple[TCPRoute, ...] = ()
+    tls: tuple[TLSRoute, ...] = ()
 
 
 # DestinationRule
+
+
+class CookieAttribute(Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    value: str = ""
 
 
 class HTTPCookie(Struct, frozen=True):
     name: str
     path: str = ""
     ttl: Duration | None = None
-    attributes: Unsupported = None
+    attributes: tuple[CookieAttribute, ...] = ()
 
 
 class RingHash(Struct, frozen=True):
@@ -239,7 +306,36 @@ class ConsistentHashLB(Struct, frozen=True):
     http_query_parameter_name: str = ""
     ring_hash: RingHash | None = None
     maglev: MagLev | None = None
-    minimum_ring_size: Unsupported = None
+    minimum_ring_size: Count = 0
+    """Deprecated by Istio, which still takes it where there is no ringHash."""
+
+
+class Distribute(Struct, frozen=True):
+    """Localities are `region/zone/subzone`; `*` stands for whatever follows."""
+
+    source: str = msgspec.field(default="", name="from")
+    to: dict[str, WholePercent] = {}
+
+
+class Failover(Struct, frozen=True):
+    """From one region to another."""
+
+    source: str = msgspec.field(default="", name="from")
+    to: str = ""
+
+
+class LocalityLoadBalancerSetting(Struct, frozen=True):
+    distribute: tuple[Distribute, ...] = ()
+    failover: tuple[Failover, ...] = ()
+    failover_priority: tuple[str, ...] = ()
+    """Labels, the most important first; one with `=value` asks for that value."""
+    enabled: bool | None = None
+
+
+class WarmupConfiguration(Struct, frozen=True):
+    duration: Duration
+    minimum_percent: Percentage | None = None
+    aggression: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class LoadBalancerSettings(Struct, frozen=True):
@@ -249,8 +345,8 @@ class LoadBalancerSettings(Struct, frozen=True):
     consistent_hash: ConsistentHashLB | None = None
     warmup_duration_secs: Duration | None = None
     backend_utilization: Unsupported = None
-    locality_lb_setting: Unsupported = None
-    warmup: Unsupported = None
+    locality_lb_setting: LocalityLoadBalancerSetting | None = None
+    warmup: WarmupConfiguration | None = None
     zone_aware_lb_setting: Unsupported = None
 
 
@@ -268,6 +364,11 @@ class TCPSettings(Struct, frozen=True):
     idle_timeout: Duration | None = None
 
 
+class KeepAliveSettings(Struct, frozen=True):
+    interval: Duration | None = None
+    timeout: Duration | None = None
+
+
 class HTTPSettings(Struct, frozen=True):
     http1_max_pending_requests: Count = msgspec.field(default=0, name="http1MaxPendingRequests")
     http2_max_requests: Count = msgspec.field(default=0, name="http2MaxRequests")
@@ -278,8 +379,8 @@ class HTTPSettings(Struct, frozen=True):
         default="DEFAULT", name="h2UpgradePolicy"
     )
     max_concurrent_streams: Count = 0
-    use_client_protocol: Unsupported = None
-    http2_keep_alive: Unsupported = msgspec.field(default=None, name="http2KeepAlive")
+    use_client_protocol: bool = False
+    http2_keep_alive: KeepAliveSettings | None = msgspec.field(default=None, name="http2KeepAlive")
 
 
 class ConnectionPoolSettings(Struct, frozen=True):
@@ -296,20 +397,21 @@ class OutlierDetection(Struct, frozen=True):
     base_ejection_time: Duration | None = None
     max_ejection_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
     min_health_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    outlier_detection_http_error_codes: tuple[Annotated[int, msgspec.Meta(ge=100, le=599)], ...] = ()
     consecutive_errors: Unsupported = None
-    outlier_detection_http_error_codes: Unsupported = None
 
 
 class ClientTLSSettings(Struct, frozen=True):
-    mode: Literal["DISABLE", "SIMPLE"] = "DISABLE"
+    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
     sni: str = ""
     insecure_skip_verify: bool | None = None
+    credential_name: str = ""
+    """A Secret of the rule's namespace, with `tls.crt`, `tls.key` and perhaps `ca.crt`."""
+    subject_alt_names: tuple[str, ...] = ()
     ca_certificates: Unsupported = None
     ca_crl: Unsupported = None
     client_certificate: Unsupported = None
-    credential_name: Unsupported = None
     private_key: Unsupported = None
-    subject_alt_names: Unsupported = None
 
 
 class PortTrafficPolicy(Struct, frozen=True):
@@ -322,15 +424,31 @@ class PortTrafficPolicy(Struct, frozen=True):
     tls: ClientTLSSettings | None = None
 
 
+class TunnelSettings(Struct, frozen=True):
+    target_host: Host
+    target_port: PortNumber
+    protocol: Literal["", "CONNECT", "POST"] = ""
+
+
+class ProxyProtocol(Struct, frozen=True):
+    version: Literal["V1", "V2"] = "V1"
+
+
+class RetryBudget(Struct, frozen=True):
+    percent: Percentage = 20.0
+    min_retry_concurrency: Count = 3
+    budget_interval: Unsupported = None
+
+
 class TrafficPolicy(Struct, frozen=True):
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
-    proxy_protocol: Unsupported = None
-    retry_budget: Unsupported = None
-    tunnel: Unsupported = None
+    proxy_protocol: ProxyProtocol | None = None
+    retry_budget: RetryBudget | None = None
+    tunnel: TunnelSettings | None = None
 
 
 class Subset(Struct, frozen=True):
@@ -339,39 +457,60 @@ class Subset(Struct, frozen=True):
     traffic_policy: TrafficPolicy | None = None
 
 
+class WorkloadSelector(Struct, frozen=True):
+    match_labels: dict[str, str] = {}
+
+
 class DestinationRuleSpec(Struct, frozen=True):
     host: Host
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
-    workload_selector: Unsupported = None
+    workload_selector: WorkloadSelector | None = None
+    """Of the pods of its namespace that call; it holds for no others then."""
 
 
 # Gateway
 
 
+TLSVersion: TypeAlias = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
+PASSTHROUGH_MODES: Final = ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+"""Connections go on as they are, by the name that their first bytes ask for."""
+TERMINATING_MODES: Final = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL")
+"""TLS ends at the gateway, with a certificate out of a Secret."""
+
+
 class ServerTLSSettings(Struct, frozen=True):
     https_redirect: bool = False
-    ca_cert_credential_name: Unsupported = None
-    ca_certificates: Unsupported = None
-    ca_crl: Unsupported = None
-    cipher_suites: Unsupported = None
-    credential_name: Unsupported = None
-    credential_names: Unsupported = None
-    ecdh_curves: Unsupported = None
-    insecure_skip_verify: Unsupported = None
-    max_protocol_version: Unsupported = None
-    min_protocol_version: Unsupported = None
-    mode: Unsupported = None
-    private_key: Unsupported = None
-    server_certificate: Unsupported = None
-    subject_alt_names: Unsupported = None
-    tls_certificates: Unsupported = None
-    verify_certificate_hash: Unsupported = None
-    verify_certificate_spki: Unsupported = None
+    mode: Literal[
+        "PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"
+    ] = "PASSTHROUGH"
+    credential_name: str = ""
+    credential_names: tuple[str, ...] = ()
+    ca_cert_credential_name: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    verify_certificate_spki: tuple[str, ...] = ()
+    verify_certificate_hash: tuple[str, ...] = ()
+    min_protocol_version: TLSVersion = "TLS_AUTO"
+    max_protocol_version: TLSVersion = "TLS_AUTO"
+    cipher_suites: tuple[str, ...] = ()
+    insecure_skip_verify: bool | None = None
+    ca_certificates: Files = None
+    ca_crl: Files = None
+    private_key: Files = None
+    server_certificate: Files = None
+    tls_certificates: Files = None
+
+    @property
+    def credentials(self) -> tuple[str, ...]:
+        """The names of its Secrets, whichever field they stand in."""
+        return self.credential_names or ((self.credential_name,) if self.credential_name else ())
 
 
-PROTOCOLS: Final = ("HTTP", "HTTP2", "GRPC")
+HTTP_PROTOCOLS: Final = ("HTTP", "HTTP2", "GRPC", "GRPC-WEB")
+TLS_PROTOCOLS: Final = ("HTTPS", "TLS")
+TCP_PROTOCOLS: Final = ("TCP", "MONGO")
+PROTOCOLS: Final = (*HTTP_PROTOCOLS, *TLS_PROTOCOLS, *TCP_PROTOCOLS)
 """What a Gateway's port may speak, in whichever case it is written."""
 
 
@@ -387,8 +526,12 @@ class Server(Struct, frozen=True):
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(min_length=1)]
     name: str = ""
     tls: ServerTLSSettings | None = None
-    bind: Unsupported = None
-    default_endpoint: Unsupported = None
+    bind: Annotated[
+        Any, msgspec.Meta(extra={_UNSUPPORTED: "every Gateway listens at the ingress address of the machine"})
+    ] = None
+    default_endpoint: Annotated[
+        Any, msgspec.Meta(extra={_UNSUPPORTED: "no loopback and no socket of the machine is a Gateway's"})
+    ] = None
 
 
 class GatewaySpec(Struct, frozen=True):
@@ -396,26 +539,25 @@ class GatewaySpec(Struct, frozen=True):
     selector: dict[str, str] = {}
 
 
-def unsupported(struct: type[msgspec.Struct]) -> frozenset[str]:
-    """The attributes of a struct that nothing is done about."""
-    names = _UNSUPPORTED_OF.get(struct)
-    if names is None:
+def unsupported(struct: type[msgspec.Struct]) -> Mapping[str, str]:
+    """The attributes of a struct that nothing is done about, each with the reason in words."""
+    reasons = _UNSUPPORTED_OF.get(struct)
+    if reasons is None:
         hints = get_type_hints(struct, include_extras=True)
-        names = _UNSUPPORTED_OF[struct] = frozenset(
-            name
+        reasons = _UNSUPPORTED_OF[struct] = {
+            name: reason
             for name, hint in hints.items()
-            if get_origin(hint) is Annotated and is_unsupported(*get_args(hint))
-        )
-    return names
+            if get_origin(hint) is Annotated and (reason := _reason(*get_args(hint)))
+        }
+    return reasons
 
 
-_UNSUPPORTED_OF: Final[dict[type[msgspec.Struct], frozenset[str]]] = {}
+_UNSUPPORTED_OF: Final[dict[type[msgspec.Struct], Mapping[str, str]]] = {}
 
 
-def is_unsupported(*annotations: Any) -> bool:
-    return any(
-        isinstance(each, msgspec.Meta) and (each.extra or {}).get(_UNSUPPORTED) for each in annotations
-    )
+def _reason(*annotations: Any) -> str:
+    extras = (each.extra or {} for each in annotations if isinstance(each, msgspec.Meta))
+    return next((str(extra[_UNSUPPORTED]) for extra in extras if _UNSUPPORTED in extra), "")
 
 
 def read(spec: type[T], obj: Object) -> T:

@@ -10,6 +10,8 @@ import ipaddress
 import re
 from typing import Final
 
+from ondol.base import regexp
+from ondol.contracts import ingress
 from ondol.mesh.model import durations
 
 _LABEL: Final = re.compile(r"[a-zA-Z0-9](?:[-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
@@ -32,6 +34,10 @@ _OF_EXCHANGE: Final = re.compile(
 """Variables that tell of the exchange. Others read the machine: `ENVIRONMENT`, `FILE_CONTENT`, `SECRET`."""
 _MILLISECOND_NS: Final = 1_000_000
 _HOST_MAX: Final = 255
+_NAME_MAX: Final = 253
+_STAT_PREFIX_MAX: Final = 63
+_STAT_PREFIX: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{_STAT_PREFIX_MAX}}}")
+_BACKSLASH: Final = re.compile(r"\\(.?)", re.DOTALL)
 CLAIMS: Final = "@request.auth."
 """How the names begin by which rules look at a token's claims."""
 
@@ -39,6 +45,32 @@ CLAIMS: Final = "@request.auth."
 def is_label(text: str) -> bool:
     """Whether it is one label of a DNS name, in either case."""
     return _LABEL.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether an object may have the name: labels of a DNS name, parted by dots."""
+    return len(text) <= _NAME_MAX and all(map(is_label, text.split(".")))
+
+
+def stat_prefix(text: str) -> str:
+    """What requests are counted by: it stands in a statistic's name, whose parts dots would part."""
+    if not text or _STAT_PREFIX.fullmatch(text):
+        return ""
+    return f"{text!r} is not a name of letters, digits, _ and -, of at most {_STAT_PREFIX_MAX}"
+
+
+def substitution(pattern: str, replacement: str) -> str:
+    r"""What is wrong with a rewrite by RE2, whose replacement names groups as \1; or nothing."""
+    try:
+        groups = regexp.groups(pattern)
+    except ValueError as error:
+        return f"{pattern!r} is no regular expression: {error}"
+    for mark in _BACKSLASH.findall(replacement):
+        if not (mark.isdigit() or mark == "\\"):
+            return f"{replacement!r}: a backslash stands before a digit or another"
+        if mark.isdigit() and int(mark) > groups:
+            return f"{replacement!r} names group {mark}, and {pattern!r} has {groups}"
+    return ""
 
 
 def is_address(text: str) -> bool:
@@ -94,8 +126,10 @@ def gateway_host(text: str) -> str:
 
 
 def gateway_name(text: str) -> str:
-    """`namespace/name`, or a name of the rule's own namespace."""
+    """`namespace/name`, or a name of the rule's own namespace; or the one where TLS of Ingresses ends."""
     namespace, slash, name = text.partition("/")
+    if text == ingress.HTTPS:
+        return ""
     if not slash:
         return domain(text)
     return "" if is_label(namespace) and is_label(name) else f"{text!r} is no namespace/name of a Gateway"
@@ -134,9 +168,14 @@ def header_value(text: str) -> str:
         return f"{text!r} is not a header value"
     if "%" in _VARIABLE.sub("", text):
         return f"{text!r}: % begins a variable such as %PROTOCOL%; for the sign itself write %%"
-    names = (name[1] for match in _VARIABLE.finditer(text) if (name := _NAME.match(match[0])))
-    strange = next((name for name in names if _OF_EXCHANGE.fullmatch(name) is None), "")
+    strange = strange_variable(text)
     return f"{text!r}: %{strange}% is no variable of a request or its answer" if strange else ""
+
+
+def strange_variable(text: str) -> str:
+    """The first variable in a text that tells of more than the exchange, or nothing."""
+    names = (name[1] for match in _VARIABLE.finditer(text) if (name := _NAME.match(match[0])))
+    return next((name for name in names if _OF_EXCHANGE.fullmatch(name) is None), "")
 
 
 def duration(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ondol.base import comma_list
-from ondol.mesh.model import istio, syntax
+from ondol.mesh.model import carriage, grpc, istio, syntax
 
 _RETRY_CONDITIONS: Final = (
     "5xx",
@@ -38,7 +38,6 @@ _CORS_METHODS: Final = frozenset(
 )
 _STATUS_CODES: Final = frozenset(status.value for status in HTTPStatus)
 _DIRECT_BODY_MAX: Final = 1 << 20
-_TABLE_SIZE_MAX: Final = 5_000_011
 
 
 def _any_port(_number: int) -> str:
@@ -59,16 +58,14 @@ class Subject(NamedTuple):
     name: str = ""
     port_problem: Callable[[int], str] = _any_port
     """Why no Gateway may have a port of this machine, or nothing."""
+    roots: frozenset[str] = frozenset()
+    """The namespaces whose objects rule everywhere."""
+    cluster_domain: str = "cluster.local"
 
 
 def virtual_service(spec: istio.VirtualServiceSpec, subject: Subject) -> Iterator[Problem]:
     yield from map(Problem, _virtual_service(spec))
-    yield from map(Problem, _export_to(spec.export_to, subject.namespace))
-
-
-def destination_rule(spec: istio.DestinationRuleSpec, subject: Subject) -> Iterator[Problem]:
-    yield from map(Problem, _destination_rule(spec))
-    yield from map(Problem, _export_to(spec.export_to, subject.namespace))
+    yield from map(Problem, exported(spec.export_to, subject.namespace))
 
 
 def gateway(spec: istio.GatewaySpec, subject: Subject) -> Iterator[Problem]:
@@ -76,6 +73,8 @@ def gateway(spec: istio.GatewaySpec, subject: Subject) -> Iterator[Problem]:
         yield Problem(f"metadata.name: {subject.name!r} has dots; a Gateway's name is one label")
     yield from map(Problem, _gateway(spec))
     for index, server in enumerate(spec.servers):
+        for text in carriage.needs(server):
+            yield Problem(f"spec.servers[{index}]{text}", "Unsupported")
         if problem := subject.port_problem(server.port.number):
             yield Problem(f"spec.servers[{index}].port.number: {problem}", "PortNotAllowed")
 
@@ -89,7 +88,7 @@ def unsupported(value: Any, path: str) -> Iterator[str]:
             if attribute not in ignored:
                 yield from unsupported(content, f"{path}.{field}")
             elif not _is_empty(content):
-                yield f"{path}.{field} is not supported: the object would not do what it says"
+                yield f"{path}.{field} is not supported: {ignored[attribute]}"
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from unsupported(item, f"{path}[{index}]")
@@ -108,18 +107,18 @@ def _is_empty(value: Any) -> bool:
     return not value
 
 
-def _placed(path: str, *problems: str) -> Iterator[str]:
+def placed(path: str, *problems: str) -> Iterator[str]:
     """Those of the problems that are some, with their place."""
     yield from (f"{path}: {problem}" for problem in problems if problem)
 
 
-def _durations(path: str, **texts: str | None) -> Iterator[str]:
+def timed(path: str, **texts: str | None) -> Iterator[str]:
     for field, text in texts.items():
         if text is not None:
-            yield from _placed(f"{path}{field}", syntax.duration(text))
+            yield from placed(f"{path}{field}", syntax.duration(text))
 
 
-def _export_to(export_to: tuple[str, ...], namespace: str) -> Iterator[str]:
+def exported(export_to: tuple[str, ...], namespace: str) -> Iterator[str]:
     meant = [namespace if name == "." and namespace else name for name in export_to]
     for name in export_to:
         if name not in (".", "*") and not syntax.is_label(name):
@@ -134,20 +133,39 @@ def _export_to(export_to: tuple[str, ...], namespace: str) -> Iterator[str]:
 
 
 def _virtual_service(spec: istio.VirtualServiceSpec) -> Iterator[str]:
+    if not spec.hosts:
+        yield from _delegate(spec)
     in_mesh = not spec.gateways or "mesh" in spec.gateways
-    if not spec.http:
-        yield "spec.http: a VirtualService needs at least one route"
+    if not (spec.http or spec.tcp or spec.tls):
+        yield "spec: a VirtualService needs at least one route, in http, tls or tcp"
     if "*" in spec.hosts and in_mesh:
         yield "spec.hosts: * is for gateways; between pods name a host or a suffix such as *.example.com"
-    yield from _placed("spec.hosts", *map(syntax.host, spec.hosts))
+    yield from placed("spec.hosts", *map(syntax.host, spec.hosts))
     for index, host in enumerate(spec.hosts):
         for other in spec.hosts[:index]:
             if syntax.covers(other, host):
                 yield f"spec.hosts: {host} is given twice, {'again' if host == other else f'also by {other}'}"
-    yield from _placed("spec.gateways", *map(syntax.gateway_name, spec.gateways))
+    yield from placed("spec.gateways", *map(syntax.gateway_name, spec.gateways))
     for index, route in enumerate(spec.http):
         for problem in _route(route):
             yield f"spec.http[{index}]: {problem}"
+    yield from carriage.routes(spec)
+
+
+def _delegate(spec: istio.VirtualServiceSpec) -> Iterator[str]:
+    """Without hosts it is one that others delegate to: who calls, and where, is theirs to say."""
+    if spec.gateways:
+        yield "spec.gateways: a VirtualService without hosts is one to delegate to, and has no gateways"
+    if spec.tcp or spec.tls:
+        yield "spec: what is delegated to (it has no hosts) has http routes alone: tcp and tls need hosts"
+    for index, route in enumerate(spec.http):
+        path = f"spec.http[{index}]"
+        if route.delegate is not None:
+            yield f"{path}.delegate: what is delegated to (it has no hosts) cannot delegate once more"
+        for match in route.match:
+            if match.source_labels or match.source_namespace or match.gateways:
+                text = "sourceLabels, sourceNamespace and gateways are for the VirtualService that delegates"
+                yield f"{path}.match: {text}"
 
 
 def _route(route: istio.HTTPRoute) -> Iterator[str]:
@@ -157,7 +175,7 @@ def _route(route: istio.HTTPRoute) -> Iterator[str]:
     if route.mirror is not None and route.mirrors:
         yield "mirror and mirrors cannot stand together"
     if route.timeout is not None and route.timeout != "0s":
-        yield from _durations("", timeout=route.timeout)
+        yield from timed("", timeout=route.timeout)
     yield from _destinations(route)
     yield from _headers(route)
     if route.rewrite is not None:
@@ -174,6 +192,12 @@ def _route(route: istio.HTTPRoute) -> Iterator[str]:
 
 def _action(route: istio.HTTPRoute) -> Iterator[str]:
     actions = [bool(route.route), route.redirect is not None, route.direct_response is not None]
+    if route.delegate is not None:
+        for name in filter(None, (route.delegate.name, route.delegate.namespace)):
+            yield from placed("delegate", "" if syntax.is_name(name) else f"{name!r} is no name")
+        if any(actions):
+            yield "delegate cannot stand together with route, redirect or directResponse"
+        return
     if sum(actions) != 1:
         yield "exactly one of route, redirect and directResponse must be given"
     answered = "redirect" if route.redirect is not None else "directResponse"
@@ -183,17 +207,34 @@ def _action(route: istio.HTTPRoute) -> Iterator[str]:
         yield f"fault cannot stand together with {answered}"
     redirect = route.redirect
     if redirect is not None and redirect == istio.HTTPRedirect(redirect_code=redirect.redirect_code):
-        yield "redirect: one of uri, authority, scheme, port and derivePort must be given"
-    body = route.direct_response.body if route.direct_response is not None else None
-    if body is not None and max(len(body.string or ""), len(body.bytes or "")) > _DIRECT_BODY_MAX:
+        yield "redirect: one of uri, prefixRewrite, authority, scheme, port and derivePort must be given"
+    if redirect is not None and redirect.prefix_rewrite:
+        yield from _prefix_redirect(redirect, route.match)
+    if route.direct_response is not None and route.direct_response.body is not None:
+        yield from _body(route.direct_response.body)
+
+
+def _body(body: istio.HTTPBody) -> Iterator[str]:
+    if max(len(body.string or ""), len(body.bytes or "")) > _DIRECT_BODY_MAX:
         yield "directResponse.body: it has more than 1 MiB"
+    if body.string is not None and body.bytes is not None:
+        yield "directResponse.body: one of string and bytes can be given"
+
+
+def _prefix_redirect(
+    redirect: istio.HTTPRedirect, matches: Iterable[istio.HTTPMatchRequest]
+) -> Iterator[str]:
+    if redirect.uri:
+        yield "redirect.uri and redirect.prefixRewrite cannot stand together"
+    if any(match.uri is not None and match.uri.regex is not None for match in matches):
+        yield "redirect.prefixRewrite needs a path that is matched by prefix or exactly, not by a regex"
 
 
 def _destinations(route: istio.HTTPRoute) -> Iterator[str]:
     mirrors = [each.destination for each in route.mirrors] + ([route.mirror] if route.mirror else [])
     for destination in (*(each.destination for each in route.route), *mirrors):
         path = f"destination {destination.host}"
-        yield from _placed(
+        yield from placed(
             path, "" if destination.host != "*" else "* is no service", syntax.host(destination.host)
         )
         if destination.subset and not syntax.is_label(destination.subset):
@@ -209,13 +250,13 @@ def _headers(route: istio.HTTPRoute) -> Iterator[str]:
         for which, operations in (("request", headers.request), ("response", headers.response)):
             of_request = which == "request"
             for names in (operations.set, operations.add):
-                yield from _placed(
+                yield from placed(
                     f"headers.{which}",
                     *(syntax.changed_header(name, of_request=of_request) for name in names),
                     *(syntax.header_value(value) for value in names.values()),
                 )
             removed = (syntax.changed_header(name, of_request=False) for name in operations.remove)
-            yield from _placed(f"headers.{which}.remove", *removed)
+            yield from placed(f"headers.{which}.remove", *removed)
         for name in headers.request.add:
             if name.lower() in istio.HOST_HEADERS:
                 yield f"headers.request.add: {name} can only be set, for a request has one"
@@ -243,6 +284,8 @@ def _rewrite(rewrite: istio.HTTPRewrite) -> Iterator[str]:
         yield "rewrite: one of uri, uriRegexRewrite and authority must be given"
     if regex is not None and not (regex.match and regex.rewrite):
         yield "rewrite.uriRegexRewrite needs both match and rewrite"
+    elif regex is not None:
+        yield from placed("rewrite.uriRegexRewrite", syntax.substitution(regex.match, regex.rewrite))
 
 
 def _retries(retries: istio.HTTPRetry) -> Iterator[str]:
@@ -254,7 +297,7 @@ def _retries(retries: istio.HTTPRetry) -> Iterator[str]:
     for name, value in fields.items():
         if value and not retries.attempts:
             yield f"retries.{name} needs retries.attempts, which is 0: no retries"
-    yield from _durations("retries.", perTryTimeout=retries.per_try_timeout, backoff=retries.backoff)
+    yield from timed("retries.", perTryTimeout=retries.per_try_timeout, backoff=retries.backoff)
     for word in comma_list.items(retries.retry_on):
         is_code = word.isdigit() and int(word) in _STATUS_CODES
         if not is_code and word not in _RETRY_CONDITIONS:
@@ -266,12 +309,14 @@ def _cors(policy: istio.CorsPolicy) -> Iterator[str]:
     for origin in policy.allow_origins:
         if not (origin.exact or origin.prefix or origin.regex):
             yield "corsPolicy.allowOrigins: an origin says nothing"
+    if not all(policy.allow_origin):
+        yield "corsPolicy.allowOrigin: an origin says nothing"
     for method in policy.allow_methods:
         if method not in _CORS_METHODS:
             yield f"corsPolicy.allowMethods: {method!r} is not a method"
     for name in (*policy.allow_headers, *policy.expose_headers):
-        yield from _placed("corsPolicy", syntax.matched_header(name) if name != "*" else "")
-    yield from _durations("corsPolicy.", maxAge=policy.max_age)
+        yield from placed("corsPolicy", syntax.matched_header(name) if name != "*" else "")
+    yield from timed("corsPolicy.", maxAge=policy.max_age)
     if policy.max_age is not None and istio.milliseconds(policy.max_age, "maxAge") % 1000:
         yield "corsPolicy.maxAge: browsers count whole seconds"
 
@@ -280,116 +325,30 @@ def _fault(fault: istio.HTTPFaultInjection) -> Iterator[str]:
     if fault.delay is None and fault.abort is None:
         yield "fault: one of delay and abort must be given"
     if fault.delay is not None:
-        yield from _durations("fault.delay.", fixedDelay=fault.delay.fixed_delay)
+        yield from timed("fault.delay.", fixedDelay=fault.delay.fixed_delay)
+    if fault.abort is None:
+        return
+    if (fault.abort.http_status is None) is not bool(fault.abort.grpc_status):
+        yield "fault.abort: exactly one of httpStatus and grpcStatus must be given"
+    elif fault.abort.grpc_status and fault.abort.grpc_status not in grpc.STATUSES:
+        names = ", ".join(grpc.STATUSES)
+        yield f"fault.abort.grpcStatus: {fault.abort.grpc_status!r} is none of {names}"
 
 
 def _match(match: istio.HTTPMatchRequest) -> Iterator[str]:
+    yield from placed("match.statPrefix", syntax.stat_prefix(match.stat_prefix))
     if match.ignore_uri_case and match.uri is not None and match.uri.regex is not None:
         yield "ignoreUriCase cannot stand together with a regex"
-    yield from _placed("match.headers", *map(syntax.matched_header, match.headers))
-    yield from _placed("match.withoutHeaders", *map(syntax.matched_header, match.without_headers))
-    yield from _placed("match.sourceLabels", syntax.labels(match.source_labels))
-    yield from _placed("match.gateways", *map(syntax.gateway_name, match.gateways))
+    yield from placed("match.headers", *map(syntax.matched_header, match.headers))
+    yield from placed("match.withoutHeaders", *map(syntax.matched_header, match.without_headers))
+    yield from placed("match.sourceLabels", syntax.labels(match.source_labels))
+    yield from placed("match.gateways", *map(syntax.gateway_name, match.gateways))
     if match.source_namespace and not syntax.is_label(match.source_namespace):
         yield f"match.sourceNamespace: {match.source_namespace!r} is no namespace"
     texts = (match.scheme, match.method, match.authority, *match.query_params.values())
     for text in (*texts, *match.headers.values(), *match.without_headers.values()):
         if text is not None and text.prefix == "":
             yield "match: an empty prefix says nothing; for any value leave the match itself empty"
-
-
-# DestinationRule
-
-
-def _destination_rule(spec: istio.DestinationRuleSpec) -> Iterator[str]:
-    yield from _placed("spec.host", syntax.host(spec.host))
-    names = [subset.name for subset in spec.subsets]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"spec.subsets: {name!r} is given twice"
-    for subset in spec.subsets:
-        if not syntax.is_label(subset.name):
-            yield f"spec.subsets: {subset.name!r} is no name of a subset"
-        yield from _placed(f"spec.subsets[{subset.name}].labels", syntax.labels(subset.labels))
-    policies = [("spec.trafficPolicy", spec.traffic_policy)]
-    policies += [(f"spec.subsets[{s.name}].trafficPolicy", s.traffic_policy) for s in spec.subsets]
-    for path, policy in policies:
-        if policy is not None:
-            yield from _traffic_policy(path, policy)
-
-
-def _traffic_policy(path: str, policy: istio.TrafficPolicy) -> Iterator[str]:
-    if policy == istio.TrafficPolicy():
-        yield f"{path}: nothing is said in it"
-    yield from _settings(path, policy)
-    for port in policy.port_level_settings:
-        here = f"{path}.portLevelSettings[{port.port.number}]"
-        if not port.port.number:
-            yield f"{here}: port.number must be given"
-        if port == istio.PortTrafficPolicy(port.port):
-            yield f"{here}: nothing is said of the port"
-        yield from _settings(here, port)
-
-
-def _settings(path: str, policy: istio.TrafficPolicy | istio.PortTrafficPolicy) -> Iterator[str]:
-    for problem in _load_balancer(policy.load_balancer):
-        yield f"{path}.loadBalancer: {problem}"
-    for problem in _connection_pool(policy.connection_pool):
-        yield f"{path}.connectionPool: {problem}"
-    for problem in _outliers(policy.outlier_detection):
-        yield f"{path}.outlierDetection: {problem}"
-
-
-def _connection_pool(pool: istio.ConnectionPoolSettings | None) -> Iterator[str]:
-    if pool is None:
-        return
-    if pool.tcp is None and pool.http is None:
-        yield "one of tcp and http must be given"
-    if pool.http is not None:
-        yield from _durations("http.", idleTimeout=pool.http.idle_timeout)
-    tcp = pool.tcp
-    if tcp is None:
-        return
-    yield from _durations(
-        "tcp.", connectTimeout=tcp.connect_timeout, maxConnectionDuration=tcp.max_connection_duration
-    )
-    if tcp.idle_timeout is not None and istio.milliseconds(tcp.idle_timeout, "idleTimeout"):
-        yield from _durations("tcp.", idleTimeout=tcp.idle_timeout)
-    if tcp.tcp_keepalive is not None:
-        keepalive = tcp.tcp_keepalive
-        yield from _durations("tcp.tcpKeepalive.", time=keepalive.time, interval=keepalive.interval)
-
-
-def _outliers(settings: istio.OutlierDetection | None) -> Iterator[str]:
-    if settings is None:
-        return
-    yield from _durations("", interval=settings.interval, baseEjectionTime=settings.base_ejection_time)
-    if settings.consecutive_local_origin_failures and not settings.split_external_local_origin_errors:
-        yield "consecutiveLocalOriginFailures needs splitExternalLocalOriginErrors"
-
-
-def _load_balancer(settings: istio.LoadBalancerSettings | None) -> Iterator[str]:
-    hashing = settings.consistent_hash if settings is not None else None
-    if settings is None or hashing is None:
-        return
-    if settings.simple is not None:
-        yield "simple and consistentHash cannot stand together"
-    keys = (hashing.http_header_name, hashing.http_cookie, hashing.use_source_ip)
-    if sum(map(bool, (*keys, hashing.http_query_parameter_name))) != 1:
-        yield (
-            "exactly one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName must be given"
-        )
-    if hashing.http_cookie is not None and not hashing.http_cookie.name:
-        yield "httpCookie.name must be given"
-    if hashing.ring_hash is not None and hashing.maglev is not None:
-        yield "ringHash and maglev cannot stand together"
-    if hashing.maglev is not None:
-        size = hashing.maglev.table_size
-        if size >= _TABLE_SIZE_MAX or not _is_prime(size):
-            yield f"maglev.tableSize {size} is not a prime number below {_TABLE_SIZE_MAX}"
-
-
-def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
 # Gateway
@@ -403,10 +362,8 @@ def _gateway(spec: istio.GatewaySpec) -> Iterator[str]:
         path = f"spec.servers[{index}]"
         if not server.port.name:
             yield f"{path}.port.name must be given"
-        if server.port.protocol.upper() not in istio.PROTOCOLS:
-            served = ", ".join(istio.PROTOCOLS)
-            yield f"{path}.port.protocol: {server.port.protocol!r} is none of {served}, which are supported"
-        yield from _placed(f"{path}.hosts", *map(syntax.gateway_host, server.hosts))
+        yield from (f"{path}{problem}" for problem in carriage.server(server))
+        yield from placed(f"{path}.hosts", *map(syntax.gateway_host, server.hosts))
 
 
 # Wherever it stands

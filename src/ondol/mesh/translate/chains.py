@@ -1,29 +1,30 @@
 """What a listener does with a connection: HTTP through a route table, TCP to a service, or onwards.
 
-Filter chains are named, and a tree of matches (`tree`) picks one by destination port, then address:
+Filter chains are named, and a tree of matches (`trees.tree`) picks one by destination port, then address:
 so that one HTTP chain serves all services of a port. What is undeclared goes on to a listener inside
-the proxy, whose tree (`inspecting_tree`) goes by the first bytes: so a pod's own listener looks at
+the proxy, whose tree (`trees.inspecting_tree`) goes by the first bytes: so a pod's own listener looks at
 none, and changes in nothing but its chains whatever services come and go (decision 0014).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
+from ondol.contracts import proxy
 from ondol.mesh import mirrors
-from ondol.mesh.translate import clusters, matches
+from ondol.mesh.model import istio
+from ondol.mesh.translate import clusters, matches, mutual
 from ondol.mesh.translate import messages as m
+from ondol.mesh.xds.types import Origin
 
 PASSTHROUGH: Final = "passthrough"
 INSPECT: Final = "inspect"
-_NO_HOST: Final = "no-host.invalid"
+INSPECT_NAMES: Final = "inspect-names"
+NO_HOST: Final = "no-host.invalid"
 _RECEIVER: Final = "http://observe/v1/traces"
-_HTTP_PROTOCOLS: Final = ("'http/1.0'", "'http/1.1'", "'h2c'")
-"""What the HTTP inspector calls what it saw, in the spelling of the matching input."""
 _CARRIED: Final = {
     "envoy.filters.listener.original_dst.local_ip": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -84,6 +85,8 @@ class Identity:
     revision: str
     labels: str = ""
     """As `matches.labels_text` writes them."""
+    spiffe: str = ""
+    """The identity that its calls carry."""
 
     @property
     def stat_prefix(self) -> str:
@@ -97,9 +100,23 @@ class Limits:
     idle_ms: int | None = None
     longest_ms: int | None = None
     by_source: bool = False
+    tunnel: istio.TunnelSettings | None = None
+    """Where the bytes go from the service, which is a proxy."""
 
 
 _NO_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where connections go: shares by cluster, and what policies ask of the connections."""
+
+    clusters: tuple[tuple[str, int], ...]
+    limits: Limits = _NO_LIMITS
+
+
+ByName: TypeAlias = tuple[tuple[tuple[str, ...], str], ...]
+"""Chains, each under the names that it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +134,63 @@ class Layout:
     """The same for what is undeclared, if it turns out not to be HTTP."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """By cluster, where a policy asks something of its connections."""
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    """By chain, where a rule says where connections go: such chains stand in place of clusters above."""
+    named: Mapping[tuple[int, str], ByName] = field(default_factory=dict)
+    """By destination port and address, where TLS' name decides."""
+    origins: tuple[Origin, ...] = ()
+    """Of the rules."""
     fixed_ports: frozenset[int] = frozenset()
     """HTTP ports whose chain stays whatever services come, with the connections it has."""
+    ranges: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    """As `tcp`, by network instead of address."""
+    sniffed_ranges: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    """As `sniffed`, by network instead of address."""
+    anywhere: Mapping[int, str] = field(default_factory=dict)
+    """By port, who takes connections to whatever address, if they are nobody else's."""
+    server_names: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """By port, clusters by the name or wildcard with which a TLS connection begins."""
+    dynamic: frozenset[str] = frozenset()
+    """Clusters that resolve the name each connection begins with."""
+    reads_names: bool = False
+    """Some HTTP service has the name of each request resolved."""
+    resolvers: tuple[str, ...] = ()
+    """Name servers for what is dynamic."""
+    unknown: str = clusters.PASSTHROUGH
+    """Where connections go that are nobody's."""
+
+    @property
+    def inspected_ports(self) -> frozenset[int]:
+        """Ports on which only the first bytes of some connections tell where they go."""
+        return self.sniffed_ports | frozenset(self.server_names)
 
     def is_read_at_once(self, port: int) -> bool:
         """Whether some connections to the port are known to be HTTP before their first bytes."""
-        return port in self.fixed_ports or port not in self.sniffed_ports or bool(self.http.get(port))
+        return port in self.fixed_ports or port not in self.inspected_ports or bool(self.http.get(port))
 
 
 def http(
-    name: str, table: str, identity: Identity, observation: Observation, *, ingress: bool = False
+    name: str,
+    table: str,
+    identity: Identity,
+    observation: Observation,
+    *,
+    ingress: bool = False,
+    tells_client: bool = False,
+    names: m.dns_cache.DnsCacheConfig | None = None,
 ) -> m.listener_components.FilterChain:
-    """A chain that reads HTTP and follows a route table."""
+    """A chain that reads HTTP and follows a route table.
+
+    `tells_client`: what a client's certificate says goes on in `x-forwarded-client-cert`. `names`: how hosts
+    are resolved, if some are.
+    """
     manager = m.hcm.HttpConnectionManager(
         stat_prefix=identity.stat_prefix,
         rds=m.hcm.Rds(route_config_name=table, config_source=m.from_ads()),
         http_filters=[
             _http_filter("envoy.filters.http.cors", m.cors.Cors()),
             _http_filter("envoy.filters.http.fault", m.fault.HTTPFault()),
+            *_resolving(names),
             # Cluster names are for our own statistics: no header of ours goes to the application.
             _http_filter("envoy.filters.http.router", m.router.Router()),
         ],
@@ -145,46 +201,89 @@ def http(
         stream_idle_timeout=m.duration(0),
         # HTTP/1.0 need not name a host: such a call goes on to the address it was made to.
         http_protocol_options=m.protocol.Http1ProtocolOptions(
-            accept_http_10=True, default_host_for_http_10=_NO_HOST
+            accept_http_10=True, default_host_for_http_10=NO_HOST
         ),
         # Whether a large body is wanted is for the server to say, not for the proxy.
         proxy_100_continue=True,
         upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        access_log=_access_log(observation),
+        access_log=access_log(observation),
     )
+    if tells_client:
+        manager.forward_client_cert_details = m.hcm.HttpConnectionManager.SANITIZE_SET
+        details = manager.set_current_client_cert_details
+        details.subject.value = True
+        details.cert, details.dns, details.uri = True, True, True
     if observation.traces:
         manager.tracing.CopyFrom(_tracing(identity, observation))
         manager.generate_request_id.value = True
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
     filters = [_filter("envoy.filters.network.http_connection_manager", manager)]
+    states = m.set_filter_state.Config(on_new_connection=[mutual.state(mutual.SPEAKS, mutual.HTTP)])
     if identity.labels:
-        filters.insert(0, _filter(_SET_FILTER_STATE, _constant(matches.LABELS, identity.labels)))
+        states.on_new_connection.append(_constant(matches.LABELS, identity.labels))
+    filters.insert(0, _filter(_SET_FILTER_STATE, states))
     return m.listener_components.FilterChain(name=name, filters=filters)
+
+
+def _resolving(names: m.dns_cache.DnsCacheConfig | None) -> list[m.hcm.HttpFilter]:
+    """Acts on requests alone whose cluster has the names of its hosts resolved."""
+    if names is None:
+        return []
+    config = m.dynamic_names.FilterConfig(dns_cache_config=names)
+    return [_http_filter("envoy.filters.http.dynamic_forward_proxy", config)]
+
+
+def by_server_name(
+    chain: m.listener_components.FilterChain, port: int, names: m.dns_cache.DnsCacheConfig
+) -> m.listener_components.FilterChain:
+    """The same chain for TLS, to where the name leads with which each connection begins."""
+    config = m.dynamic_server_names.FilterConfig(dns_cache_config=names, port_value=port)
+    resolving = m.listener_components.FilterChain(
+        filters=[_filter("envoy.filters.network.sni_dynamic_forward_proxy", config)]
+    )
+    resolving.MergeFrom(chain)
+    return resolving
 
 
 def tcp(
     name: str, cluster: str, observation: Observation, limits: Limits = _NO_LIMITS
 ) -> m.listener_components.FilterChain:
     """A chain that carries bytes to a cluster."""
-    proxy = m.tcp_proxy.TcpProxy(
-        stat_prefix="tcp",
-        cluster=cluster,
-        access_log=_access_log(observation),
-    )
+    return carry(name, Way(((cluster, 1),), limits), observation)
+
+
+def carry(name: str, way: Way, observation: Observation) -> m.listener_components.FilterChain:
+    """A chain that carries bytes to clusters, to each its share of the connections."""
+    limits = way.limits
+    proxy = m.tcp_proxy.TcpProxy(stat_prefix="tcp", access_log=access_log(observation))
+    if len(way.clusters) == 1:
+        proxy.cluster = way.clusters[0][0]
+    else:
+        for cluster, weight in way.clusters:
+            proxy.weighted_clusters.clusters.add(name=cluster, weight=weight)
     if limits.idle_ms is not None:
         proxy.idle_timeout.CopyFrom(m.duration(limits.idle_ms))
     if limits.longest_ms is not None:
         proxy.max_downstream_connection_duration.CopyFrom(m.duration(limits.longest_ms))
+    if limits.tunnel is not None:
+        _tunnel(proxy, limits.tunnel)
     if limits.by_source:
         proxy.hash_policy.add().source_ip.SetInParent()
     carrier = _filter("envoy.filters.network.tcp_proxy", proxy)
     return m.listener_components.FilterChain(name=name, filters=[carrier])
 
 
-def of_a_pod(chain: m.listener_components.FilterChain) -> m.listener_components.FilterChain:
+def _tunnel(proxy: m.tcp_proxy.TcpProxy, tunnel: istio.TunnelSettings) -> None:
+    host = f"[{tunnel.target_host}]" if ":" in tunnel.target_host else tunnel.target_host
+    proxy.tunneling_config.hostname = f"{host}:{tunnel.target_port}"
+    proxy.tunneling_config.use_post = tunnel.protocol == "POST"
+
+
+def of_a_pod(chain: m.listener_components.FilterChain, spiffe: str) -> m.listener_components.FilterChain:
     """The same for a listener inside a pod: whatever is dialled for its connections is dialled from there.
 
-    Carried on by the listener inside the proxy, too (decision 0025).
+    And, where `spiffe` names an identity, as that. Carried on by the listener inside the proxy, too
+    (decisions 0025, 0038).
     """
     value = m.filter_state_value.FilterStateValue
     origin = value(
@@ -194,13 +293,25 @@ def of_a_pod(chain: m.listener_components.FilterChain) -> m.listener_components.
     )
     origin.format_string.text_format_source.inline_string = _LISTENS_IN
     state = m.set_filter_state.Config(on_new_connection=[origin])
+    if spiffe:
+        state.on_new_connection.append(mutual.state(mutual.IDENTITY, spiffe, transitive=True))
     own = m.listener_components.FilterChain(filters=[_filter(_SET_FILTER_STATE, state)])
     own.MergeFrom(chain)
     return own
 
 
-def inspect(cluster: str) -> m.listener_components.FilterChain:
-    """A chain that hands connections to the listener inside the proxy, with the addresses they are of."""
+def on_the_host(chain: m.listener_components.FilterChain, spiffe: str) -> m.listener_components.FilterChain:
+    """The same for a listener of the host: whatever is dialled for its connections is dialled as that."""
+    if not spiffe:
+        return chain
+    state = m.set_filter_state.Config(on_new_connection=[mutual.state(mutual.IDENTITY, spiffe)])
+    own = m.listener_components.FilterChain(filters=[_filter(_SET_FILTER_STATE, state)])
+    own.MergeFrom(chain)
+    return own
+
+
+def inspect(cluster: str, name: str = INSPECT) -> m.listener_components.FilterChain:
+    """A chain that hands connections to a listener inside the proxy, with the addresses they are of."""
     proxy = m.tcp_proxy.TcpProxy(stat_prefix="inspect", cluster=cluster, idle_timeout=m.duration(0))
     addresses = m.set_filter_state.Config(
         on_new_connection=[_carry(key, source) for key, source in _CARRIED.items()]
@@ -209,7 +320,7 @@ def inspect(cluster: str) -> m.listener_components.FilterChain:
         _filter(_SET_FILTER_STATE, addresses),
         _filter("envoy.filters.network.tcp_proxy", proxy),
     ]
-    return m.listener_components.FilterChain(name=INSPECT, filters=filters)
+    return m.listener_components.FilterChain(name=name, filters=filters)
 
 
 def _carry(key: str, source: str) -> m.filter_state_value.FilterStateValue:
@@ -223,11 +334,11 @@ def _filter(name: str, config: m.Message) -> m.listener_components.Filter:
     return m.listener_components.Filter(name=name, typed_config=m.any_of(config))
 
 
-def _constant(key: str, text: str) -> m.set_filter_state.Config:
+def _constant(key: str, text: str) -> m.filter_state_value.FilterStateValue:
     """A constant of every connection, for route matches to look at."""
     value = m.filter_state_value.FilterStateValue(object_key=key, factory_key="envoy.string", read_only=True)
     value.format_string.text_format_source.inline_string = text
-    return m.set_filter_state.Config(on_new_connection=[value])
+    return value
 
 
 def _http_filter(name: str, config: m.Message) -> m.hcm.HttpFilter:
@@ -261,11 +372,14 @@ def _tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnecti
             )
         ],
     )
+    path = {"key": clusters.METADATA, "path": [{"key": clusters.CANONICAL}]}
+    called = {"tag": proxy.CALLEE_ATTRIBUTE, "metadata": {"kind": {"cluster": {}}, "metadataKey": path}}
+    m.parse(called, tracing.custom_tags.add())
     tracing.random_sampling.value = observation.sampling_percent
     return tracing
 
 
-def _access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
+def access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
     if observation.access_log is None:
         return []
     config = m.file_log.FileAccessLog(path=str(observation.access_log))
@@ -279,86 +393,7 @@ def _access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
     ]
 
 
-# Which chain takes a connection
-
-
-_NOWHERE: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32")
-)
-"""The caller's own loopback and link, where the proxy listens: no pod means them by what is turned to it."""
-
-
-def tree(layout: Layout, listener_port: int) -> m.matcher.Matcher:
-    """Nowhere for what is nobody's address; else by port, then by address; the unknown passes through."""
-    ports: dict[int, m.matcher.Matcher.OnMatch] = {listener_port: _take(clusters.BLACKHOLE)}
-    for port in sorted(layout.http_ports | {port for port, _ in layout.tcp}):
-        ports.setdefault(port, _port(port, layout))
-    ranges = [
-        m.cidr.CidrRange(address_prefix=str(each.network_address), prefix_len=m.number(each.prefixlen))
-        for each in _NOWHERE
-    ]
-    nowhere = m.ip_matcher.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=_take(clusters.BLACKHOLE))
-    by_address = m.matcher.Matcher(on_no_match=m.matcher.Matcher.OnMatch(matcher=_by_port(ports)))
-    by_address.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
-    trie = m.ip_matcher.IPMatcher(range_matchers=[nowhere])
-    by_address.matcher_tree.custom_match.CopyFrom(
-        m.typed("envoy.matching.custom_matchers.trie_matcher", trie)
-    )
-    return by_address
-
-
-def _by_port(ports: Mapping[int, m.matcher.Matcher.OnMatch]) -> m.matcher.Matcher:
-    matcher = m.matcher.Matcher(on_no_match=_take(PASSTHROUGH))
-    matcher.matcher_tree.input.CopyFrom(_input("destination_port", m.inputs.DestinationPortInput()))
-    for port, match in ports.items():
-        matcher.matcher_tree.exact_match_map.map[str(port)].CopyFrom(match)
-    return matcher
-
-
-def _port(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
-    """First the addresses that declared what they speak; then HTTP or, where some did not, a look."""
-    addresses = _at(port, layout.tcp)
-    if port in layout.sniffed_ports:
-        addresses |= dict.fromkeys(layout.http.get(port, ()), http_name(port))
-        return _by_address(addresses, _take(INSPECT))
-    return _by_address(addresses, _take(http_name(port) if port in layout.http_ports else PASSTHROUGH))
-
-
-def inspecting_tree(layout: Layout) -> m.matcher.Matcher:
-    """By destination port, then by what the bytes look like; what is no HTTP goes by address."""
-    return _by_port({port: _by_looks(port, layout) for port in sorted(layout.sniffed_ports)})
-
-
-def _by_looks(port: int, layout: Layout) -> m.matcher.Matcher.OnMatch:
-    matcher = m.matcher.Matcher(on_no_match=_by_address(_at(port, layout.sniffed), _take(PASSTHROUGH)))
-    matcher.matcher_tree.input.CopyFrom(_input("protocol", m.inputs.ApplicationProtocolInput()))
-    for protocol in _HTTP_PROTOCOLS:
-        matcher.matcher_tree.exact_match_map.map[protocol].CopyFrom(_take(http_name(port)))
-    return m.matcher.Matcher.OnMatch(matcher=matcher)
-
-
-def _at(port: int, by_port: Mapping[tuple[int, str], str]) -> dict[str, str]:
-    return {address: cluster for (at, address), cluster in by_port.items() if at == port}
-
-
-def _by_address(
-    addresses: Mapping[str, str], otherwise: m.matcher.Matcher.OnMatch
-) -> m.matcher.Matcher.OnMatch:
-    if not addresses:
-        return otherwise
-    matcher = m.matcher.Matcher(on_no_match=otherwise)
-    matcher.matcher_tree.input.CopyFrom(_input("destination_ip", m.inputs.DestinationIPInput()))
-    for address, cluster in sorted(addresses.items()):
-        matcher.matcher_tree.exact_match_map.map[address].CopyFrom(_take(cluster))
-    return m.matcher.Matcher.OnMatch(matcher=matcher)
-
-
-def _input(name: str, config: m.Message) -> m.matching_extension.TypedExtensionConfig:
-    return m.typed(name, config)
-
-
-def _take(chain: str) -> m.matcher.Matcher.OnMatch:
+def take(chain: str) -> m.matcher.Matcher.OnMatch:
     """The action of a filter chain matcher is the name of a chain."""
     return m.matcher.Matcher.OnMatch(action=m.typed("chain", m.text(chain)))
 

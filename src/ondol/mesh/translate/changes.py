@@ -7,14 +7,13 @@ DestinationRules, which may be of wildcards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ondol.mesh.model import istio
-from ondol.mesh.model.kube import Service
 from ondol.mesh.translate import hosts
-from ondol.mesh.translate.registry import Rule, VirtualService
+from ondol.mesh.translate.registry import Registry, Rule, VirtualService
 from ondol.mesh.xds.types import Origin
 
 
@@ -37,6 +36,8 @@ def destinations(spec: istio.VirtualServiceSpec) -> Iterable[istio.Destination]:
         yield from (each.destination for each in route.mirrors)
         if route.mirror is not None:
             yield route.mirror
+    for carried in (*(each.route for each in spec.tcp), *(each.route for each in spec.tls)):
+        yield from (each.destination for each in carried)
 
 
 def names(rule: VirtualService, cluster_domain: str) -> tuple[str, ...]:
@@ -47,20 +48,20 @@ def names(rule: VirtualService, cluster_domain: str) -> tuple[str, ...]:
 
 
 def concerned(
-    services: tuple[Mapping[str, Service], Mapping[str, Service]],
+    registries: tuple[Registry, Registry],
     rules: tuple[Sequence[Named], Sequence[Named]],
 ) -> Concerned | None:
     """Whom a change of services and rules, before and after, concerns; None for everybody.
 
     A service that changed concerns its own host and the rules that mention it; a rule, all its names.
     """
-    before, after = services
-    changed = {host for host in before.keys() | after.keys() if before.get(host) is not after.get(host)}
-    stayed = {rule.origin for rule, _ in rules[0]} & {rule.origin for rule, _ in rules[1]}
+    before, after = (each.by_host() for each in registries)
+    changed = {host for host in before.keys() | after.keys() if before.get(host) != after.get(host)}
+    stayed = {rule.identity for rule, _ in rules[0]} & {rule.identity for rule, _ in rules[1]}
     touched = [
         (rule, mentioned)
         for rule, mentioned in (*rules[0], *rules[1])
-        if rule.origin not in stayed or not changed.isdisjoint(mentioned)
+        if rule.identity not in stayed or not changed.isdisjoint(mentioned)
     ]
     reached = changed.union(*(mentioned for _, mentioned in touched))
     if any(host.startswith("*") for host in reached):

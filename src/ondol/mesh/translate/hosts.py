@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
+from ondol.contracts import scoping
 from ondol.mesh.model.kube import Service
 
 
@@ -35,6 +36,9 @@ def completions(host: str, namespace: str, cluster_domain: str) -> tuple[str, ..
 
 def domains(service: Service, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     """What a client in `namespace` may call the service; ports in the Host header do not matter."""
+    if service.origins:  # its host is what somebody wrote, not made of its name
+        plain = (address for address in service.addresses if not service.host.startswith("*"))
+        return (*aliases(service.host, namespace, cluster_domain), *plain)
     name, own = service.key.name, service.key.namespace
     names = [f"{name}.{own}.svc.{cluster_domain}", f"{name}.{own}.svc", f"{name}.{own}"]
     if own == namespace:
@@ -70,11 +74,7 @@ def patterns(host: str, *, wildcards: bool = True) -> Iterator[str]:
 
 def covers(pattern: str, host: str) -> bool:
     """Whether a gateway's host pattern admits a host, which may itself be a wildcard."""
-    if pattern == "*":
-        return True
-    if pattern.startswith("*."):
-        return host.removeprefix("*").endswith(pattern[1:])
-    return pattern == host
+    return scoping.covers(pattern, host)
 
 
 def overlap(patterns: Iterable[str], host: str) -> tuple[str, ...]:

@@ -7,168 +7,196 @@ not declared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ondol.contracts.proxy import cluster_name
-from ondol.mesh.model import istio
-from ondol.mesh.model.istio import milliseconds
-from ondol.mesh.model.kube import Client, Protocol
-from ondol.mesh.translate import chains, clusters, wire
+from ondol.contracts import proxy
+from ondol.contracts.proxy import outbound_socket
+from ondol.mesh.model.kube import Client
+from ondol.mesh.translate import chains, clusters, outside, trees, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation
-from ondol.mesh.translate.reach import ANYBODY
-from ondol.mesh.translate.registry import Registry
+from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation, Way
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
 _SNIFF_MS: Final = 100
 """How long an undeclared port waits for a client to speak before it is taken for something else."""
-_LONGEST_MS: Final = 10 * 365 * 86_400_000
 
 
-def layout(registry: Registry, always: Iterable[int], caller: str = ANYBODY) -> Layout:
-    """What all services together ask of a listener, as `caller` calls them."""
-    fixed = frozenset(always)
-    http: set[int] = set(fixed)
-    sniffed: set[int] = set()
-    read: dict[int, set[str]] = {}
-    headless: set[int] = set()
-    declared: dict[tuple[int, str], str] = {}
-    undeclared: dict[tuple[int, str], str] = {}
-    limits: dict[str, Limits] = {}
-    for service in registry.services.values():
-        scope = registry.scope(service.host, caller)
-        for port in service.ports:
-            cluster = cluster_name(service.host, port.number, scope=scope)
-            names = {(port.number, address): cluster for address in service.addresses}
-            if port.is_http:
-                http.add(port.number)
-            if port.protocol is Protocol.SNIFFED:
-                sniffed.add(port.number)
-                undeclared.update(names)
-            elif port.protocol is Protocol.TCP:
-                declared.update(names)
-                if not names:
-                    headless.add(port.number)
-            else:
-                read.setdefault(port.number, set()).update(service.addresses)
-            if port.protocol in (Protocol.SNIFFED, Protocol.TCP):
-                bounds = _limits(registry.traffic(service.host, "", port.number, scope))
-                limits.update(dict.fromkeys(names.values(), bounds) if bounds else {})
-    # Pods of a headless service are called by addresses of their own, which are not known here: where
-    # such a TCP port is somebody else's HTTP, only the bytes can tell.
-    sniffed |= headless & http
-    return Layout(
-        frozenset(http),
-        frozenset(sniffed),
-        {port: frozenset(addresses) for port, addresses in read.items() if port in sniffed},
-        declared,
-        undeclared,
-        limits,
-        fixed,
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the listeners of all pods of a layout have in common, encoded once."""
+
+    layout: Layout
+    observation: Observation
+    suffix: str
+    """Tells views apart in names."""
+    outer: bytes
+    """Of pods' own listeners: the chains that carry bytes, and which chain takes a connection."""
+    inner: bytes
+    """The same of those inside the proxy."""
+
+
+def common(layout: Layout, observation: Observation, suffix: str = "", spiffe: str = "") -> Common:
+    """`spiffe` is the identity of the pods."""
+    bytes_to = (*layout.tcp.values(), *layout.ranges.values(), *layout.anywhere.values())
+    outer = m.listener.Listener(
+        filter_chains=[chains.of_a_pod(each, spiffe) for each in _carrying(bytes_to, layout, observation)],
+        filter_chain_matcher=trees.tree(layout, POD_PORT),
     )
+    named = [cluster for by_name in layout.server_names.values() for cluster in by_name.values()]
+    bytes_to = (*layout.sniffed.values(), *layout.sniffed_ranges.values(), *layout.anywhere.values(), *named)
+    inner = m.listener.Listener(
+        filter_chains=_carrying(bytes_to, layout, observation),
+        filter_chain_matcher=trees.inspecting_tree(layout),
+    )
+    return Common(layout, observation, suffix, wire.encode(outer), wire.encode(inner))
 
 
-def _limits(traffic: istio.TrafficPolicy) -> Limits | None:
-    pool = traffic.connection_pool or istio.ConnectionPoolSettings()
-    tcp = pool.tcp or istio.TCPSettings()
-    hashing = traffic.load_balancer.consistent_hash if traffic.load_balancer is not None else None
-    by_source = hashing is not None and hashing.use_source_ip
-    limits = Limits(_at_most(tcp.idle_timeout), _at_most(tcp.max_connection_duration), by_source)
-    return None if limits == Limits() else limits
-
-
-def _at_most(text: str | None) -> int | None:
-    """Milliseconds; listeners are everybody's, so none may be more than the proxy can count."""
-    return None if text is None else min(milliseconds(text, "connectionPool.tcp"), _LONGEST_MS)
-
-
-def shared(
-    layout: Layout,
-    identity: Identity,
-    tables: dict[int, str],
-    observation: Observation,
-) -> bytes:
+def shared(common: Common, identity: Identity, tables: dict[int, str]) -> bytes:
     """Everything of a pod's listener but its name and address, encoded.
 
     Its listener filters are always the same: Envoy takes a listener whose filters change for a new
     one, and ends every connection of the old.
     """
+    layout, observation = common.layout, common.observation
     filter_chains = [
         chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
-        chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation),
+        chains.tcp(chains.PASSTHROUGH, layout.unknown, observation),
     ]
-    if layout.sniffed_ports:
-        filter_chains.append(chains.inspect(inspector_name(identity)))
+    if layout.inspected_ports:
+        filter_chains.append(chains.inspect(inspector_name(identity) + common.suffix))
+    if layout.named:
+        to_names = names_inspector_name(identity) + common.suffix
+        filter_chains.append(chains.inspect(to_names, chains.INSPECT_NAMES))
     ports = filter(layout.is_read_at_once, sorted(layout.http_ports))
-    filter_chains += [
-        chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports
-    ]
-    filter_chains += _carrying(layout.tcp.values(), layout, observation)
-    return wire.encode(
-        m.listener.Listener(
-            stat_prefix="pods",
-            traffic_direction=m.base.OUTBOUND,
-            listener_filters=[_original_dst()],
-            filter_chains=[chains.of_a_pod(each) for each in filter_chains],
-            filter_chain_matcher=chains.tree(layout, POD_PORT),
-        )
+    filter_chains += _reading(ports, layout, identity, tables, observation)
+    own = m.listener.Listener(
+        stat_prefix="pods",
+        traffic_direction=m.base.OUTBOUND,
+        listener_filters=[_original_dst()],
+        filter_chains=[chains.of_a_pod(each, identity.spiffe) for each in filter_chains],
     )
+    return wire.encode(own) + common.outer
 
 
 def inspector_name(identity: Identity) -> str:
     """Of the listener, and of the cluster that leads to it."""
-    text = f"{identity.revision}\0{identity.labels}".encode()
+    text = f"{identity.revision}\0{identity.labels}\0{identity.spiffe}".encode()
     return f"inspect|{identity.namespace}/{identity.workload}|{wire.digest(text)}"
 
 
-def inspector(
-    layout: Layout, identity: Identity, tables: dict[int, str], observation: Observation
-) -> Resource:
+def inspector(common: Common, identity: Identity, tables: dict[int, str]) -> Resource:
     """The listener inside the proxy that takes a workload's undeclared connections."""
-    filter_chains = [chains.tcp(chains.PASSTHROUGH, clusters.PASSTHROUGH, observation)]
-    ports = sorted(layout.sniffed_ports & layout.http_ports)
-    filter_chains += [
-        chains.http(chains.http_name(port), tables[port], identity, observation) for port in ports
+    layout, observation = common.layout, common.observation
+    filter_chains = [chains.tcp(chains.PASSTHROUGH, layout.unknown, observation)]
+    ports = sorted(layout.inspected_ports & layout.http_ports)
+    filter_chains += _reading(ports, layout, identity, tables, observation)
+    name = inspector_name(identity) + common.suffix
+    looks = [
+        tls_inspector(),
+        listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector()),
     ]
-    filter_chains += _carrying(layout.sniffed.values(), layout, observation)
-    name = inspector_name(identity)
-    looks = _listener_filter("envoy.filters.listener.http_inspector", m.http_inspector.HttpInspector())
-    encoded = wire.encode(
+    own = wire.encode(
         m.listener.Listener(
             name=name,
             stat_prefix="inspect",
             traffic_direction=m.base.OUTBOUND,
             internal_listener=m.listener.Listener.InternalListenerConfig(),
-            listener_filters=[_original_dst(), looks],
+            listener_filters=[_original_dst(), *looks],
             listener_filters_timeout=m.duration(_SNIFF_MS),
             continue_on_listener_filters_timeout=True,
             filter_chains=filter_chains,
-            filter_chain_matcher=chains.inspecting_tree(layout),
+        )
+    )
+    encoded = own + common.inner
+    return Resource(name, wire.digest(encoded), encoded)
+
+
+def names_inspector_name(identity: Identity) -> str:
+    """Of the listener that reads the names that TLS asks for, and of the cluster that leads to it."""
+    return f"names|{inspector_name(identity).partition('|')[2]}"
+
+
+def names_inspector(common: Common, identity: Identity) -> Resource:
+    """The listener inside the proxy that takes a workload's connections where rules go by TLS' name.
+
+    Apart from the other one, which waits for nobody long: here a name must come, and nothing else leads on.
+    """
+    name = names_inspector_name(identity) + common.suffix
+    encoded = wire.encode(
+        m.listener.Listener(
+            name=name,
+            stat_prefix="names",
+            traffic_direction=m.base.OUTBOUND,
+            internal_listener=m.listener.Listener.InternalListenerConfig(),
+            listener_filters=[_original_dst(), tls_inspector()],
+            filter_chains=_named(common.layout, common.observation),
         )
     )
     return Resource(name, wire.digest(encoded), encoded)
 
 
+def _named(layout: Layout, observation: Observation) -> Iterator[m.listener_components.FilterChain]:
+    """A chain for each set of names at a port and address; what asks for none of them has none."""
+    for (port, address), by_names in sorted(layout.named.items()):
+        for names, way in by_names:
+            chain = _carry(f"{address}|{way}", layout.ways[way], layout, observation)
+            match = chain.filter_chain_match
+            match.destination_port.value = port
+            length = ipaddress.ip_address(address).max_prefixlen
+            match.prefix_ranges.add(address_prefix=address).prefix_len.value = length
+            match.server_names.extend(names)
+            yield chain
+
+
+def _reading(
+    ports: Iterable[int],
+    layout: Layout,
+    identity: Identity,
+    tables: Mapping[int, str],
+    observation: Observation,
+) -> Iterator[m.listener_components.FilterChain]:
+    """A chain for each port that carries HTTP."""
+    names = outside.dns_cache(layout.resolvers) if layout.reads_names else None
+    for port in ports:
+        yield chains.http(chains.http_name(port), tables[port], identity, observation, names=names)
+
+
 def _carrying(
     names: Iterable[str], layout: Layout, observation: Observation
-) -> list[m.listener_components.FilterChain]:
-    """A chain for each cluster that gets bytes."""
-    return [
-        chains.tcp(cluster, cluster, observation, layout.limits.get(cluster, Limits()))
-        for cluster in sorted(set(names))
-    ]
+) -> Iterator[m.listener_components.FilterChain]:
+    """A chain for each cluster that gets bytes, or for the clusters that share them by a rule."""
+    for name in sorted(set(names) - {chains.INSPECT_NAMES}):
+        way = layout.ways.get(name) or Way(((name, 1),), layout.limits.get(name, Limits()))
+        yield _carry(name, way, layout, observation)
+
+
+def _carry(
+    name: str, way: Way, layout: Layout, observation: Observation
+) -> m.listener_components.FilterChain:
+    chain = chains.carry(name, way, observation)
+    resolved = (proxy.destination(cluster) for cluster, _ in way.clusters if cluster in layout.dynamic)
+    destination = next(resolved, None)
+    if destination is None:
+        return chain
+    return chains.by_server_name(chain, destination.port, outside.dns_cache(layout.resolvers))
 
 
 def _original_dst() -> m.listener_components.ListenerFilter:
-    return _listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
+    return listener_filter("envoy.filters.listener.original_dst", m.original_dst.OriginalDst())
 
 
-def _listener_filter(name: str, config: m.Message) -> m.listener_components.ListenerFilter:
+def listener_filter(name: str, config: m.Message) -> m.listener_components.ListenerFilter:
     return m.listener_components.ListenerFilter(name=name, typed_config=m.any_of(config))
+
+
+def tls_inspector() -> m.listener_components.ListenerFilter:
+    """Reads the name that a TLS client asks for, before anything else is read."""
+    return listener_filter("envoy.filters.listener.tls_inspector", m.tls_inspector.TlsInspector())
 
 
 def pod_name(client: Client) -> str:
@@ -176,7 +204,13 @@ def pod_name(client: Client) -> str:
     return f"pod|{client.key}|{client.uid}"
 
 
-def pod(client: Client, netns_dir: Path, body: bytes) -> Resource:
+def pod(
+    client: Client,
+    netns_dir: Path,
+    body: bytes,
+    carries: tuple[Origin, ...] = (),
+    patched_by: tuple[Origin, ...] = (),
+) -> Resource:
     """The listener inside one pod."""
     head = m.listener.Listener(
         name=pod_name(client),
@@ -184,11 +218,30 @@ def pod(client: Client, netns_dir: Path, body: bytes) -> Resource:
     )
     encoded = wire.encode(head) + body
     origin = Origin("Pod", client.key.namespace, client.key.name, client.uid)
-    return Resource(head.name, wire.digest(encoded), encoded, (origin,))
+    return Resource(head.name, wire.digest(encoded), encoded, (origin, *patched_by), carries)
 
 
 def ingress_name(port: int) -> str:
     return f"ingress|{port}"
+
+
+def outbound_name(port: int) -> str:
+    return f"outbound|{port}"
+
+
+def outbound(folder: Path, port: int, table: str, identity: Identity, observation: Observation) -> Resource:
+    """A socket of the run folder by which the platform's own parts call services at a port."""
+    name = outbound_name(port)
+    chain = chains.http(name, table, identity, observation)
+    listener = m.listener.Listener(
+        name=name,
+        stat_prefix=f"outbound_{port}",
+        traffic_direction=m.base.OUTBOUND,
+        address=m.pipe(folder / outbound_socket(port), mode=0o600),
+        filter_chains=[chains.on_the_host(chain, identity.spiffe)],
+    )
+    encoded = wire.encode(listener)
+    return Resource(name, wire.digest(encoded), encoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +267,7 @@ def ingress(
         address=m.socket(port.address, port.bind),
         # Shared, two platforms on this machine would take each other's calls at random: better refused.
         enable_reuse_port=m.boolean(False),
-        filter_chains=[chain],
+        filter_chains=[chains.on_the_host(chain, identity.spiffe)],
     )
     encoded = wire.encode(listener)
     return Resource(name, wire.digest(encoded), encoded, tuple(origins))

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ondol.mesh.model import istio
+from ondol.mesh.model import istio, routing
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.views import EVERYTHING, View
 
 MESH: Final = "mesh"
 """The gateway name that means calls between pods."""
@@ -32,6 +33,15 @@ class Caller:
     gateways: frozenset[str]
     """Full names (`namespace/name`), or `mesh`."""
     namespace: str = ""
+    who: str = ""
+    """As `callers` writes it, where it is more than a namespace."""
+
+    @property
+    def as_whom(self) -> str:
+        return self.who or self.namespace
+
+    view: View = EVERYTHING
+    """What of the mesh it sees; its namespace is the caller's, where there is one."""
 
 
 def applies(match: istio.HTTPMatchRequest, caller: Caller, namespace: str) -> bool:
@@ -81,6 +91,11 @@ def route_match(match: istio.HTTPMatchRequest) -> m.routes.RouteMatch:
     for label in sorted(match.source_labels.items()):
         matcher = m.strings.StringMatcher(contains=labels_text(dict([label])))
         envoy_match.filter_state.append(m.filter_state.FilterStateMatcher(key=LABELS, string_match=matcher))
+    if isinstance(match, routing.HTTPMatchRequest) and match.millionths is not None:
+        share = m.percent.FractionalPercent(
+            numerator=match.millionths, denominator=m.percent.FractionalPercent.MILLION
+        )
+        envoy_match.runtime_fraction.default_value.CopyFrom(share)
     return envoy_match
 
 

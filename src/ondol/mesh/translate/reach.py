@@ -14,9 +14,14 @@ from enum import IntEnum
 from typing import Final
 
 from ondol.base import comma_list
+from ondol.contracts import scoping
 
 ISTIO_SYSTEM: Final = "istio-system"
 INGRESS_WORKLOAD: Final = "istio-ingressgateway"
+INGRESS_ACCOUNT: Final = "istio-ingressgateway-service-account"
+"""As what the ingress calls, as Istio's charts name it."""
+PLATFORM_WORKLOAD: Final = "ondol"
+"""As whom the platform's own parts call."""
 INGRESS_SELECTOR: Final = {
     "app": INGRESS_WORKLOAD,
     "istio": "ingressgateway",
@@ -48,19 +53,7 @@ class Host:
 
 def owner(host: str, cluster_domain: str) -> str:
     """The namespace a full name or wildcard belongs to; empty for one of the outside, or of several."""
-    short = (
-        host.removesuffix(f".{cluster_domain}").removesuffix(".svc")
-        if _is_inside(host, cluster_domain)
-        else host
-    )
-    if short == host:
-        return ""
-    _, dot, namespace = short.rpartition(".")
-    return namespace if dot and namespace != "*" else ""
-
-
-def _is_inside(host: str, cluster_domain: str) -> bool:
-    return host.endswith((".svc", f".svc.{cluster_domain}"))
+    return scoping.owner(host, cluster_domain)
 
 
 def guests(annotation: str) -> frozenset[str]:

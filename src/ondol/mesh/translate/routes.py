@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 
 from ondol.base import comma_list
 from ondol.mesh import mirrors
-from ondol.mesh.model import istio
+from ondol.mesh.model import grpc, istio, routing
 from ondol.mesh.model.istio import Refused, milliseconds
 from ondol.mesh.translate import matches
 from ondol.mesh.translate import messages as m
@@ -23,8 +23,10 @@ RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,reset-be
 """Istio's default, and resets before anything was sent: safe for every method."""
 RETRIES: Final = 2
 _HOST_ATTEMPTS: Final = 5
+_REMOTE_AFTER: Final = 2
+"""After how many attempts another locality is preferred, as in Istio."""
 _CORS: Final = "envoy.filters.http.cors"
-_FAULT: Final = "envoy.filters.http.fault"
+FAULT: Final = "envoy.filters.http.fault"
 _REDIRECTS: Final = {
     0: m.routes.RedirectAction.MOVED_PERMANENTLY,
     301: m.routes.RedirectAction.MOVED_PERMANENTLY,
@@ -45,6 +47,8 @@ class Destinations(Protocol):
 
     def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None: ...
 
+    def is_undeclared(self, destination: istio.Destination) -> bool: ...
+
 
 def translate(
     spec: istio.VirtualServiceSpec, namespace: str, caller: Caller, destinations: Destinations
@@ -52,8 +56,9 @@ def translate(
     """The routes of a VirtualService for one caller, in order; nothing after a route for all requests."""
     translated: list[m.routes.Route] = []
     for index, route in enumerate(spec.http):
-        for match in _matching(route, caller, namespace):
+        for match, prefix in _matching(route, caller, namespace):
             envoy_route = m.routes.Route(name=route.name or f"http-{index}", match=match)
+            envoy_route.stat_prefix = prefix
             _act(envoy_route, route, destinations)
             translated.append(envoy_route)
             if takes_all(match):
@@ -61,12 +66,15 @@ def translate(
     return translated
 
 
-def _matching(route: istio.HTTPRoute, caller: Caller, namespace: str) -> Iterator[m.routes.RouteMatch]:
+def _matching(
+    route: istio.HTTPRoute, caller: Caller, namespace: str
+) -> Iterator[tuple[m.routes.RouteMatch, str]]:
+    """Each match that may hold for the caller, and by what name its requests are counted, if any."""
     if not route.match:
-        yield matches.anything()
+        yield matches.anything(), ""
     for match in route.match:
         if matches.applies(match, caller, namespace):
-            yield matches.route_match(match)
+            yield matches.route_match(match), match.stat_prefix
 
 
 def takes_all(match: m.routes.RouteMatch) -> bool:
@@ -75,7 +83,8 @@ def takes_all(match: m.routes.RouteMatch) -> bool:
     if (path == "prefix" and match.prefix == "/") or (
         path == "safe_regex" and match.safe_regex.regex == ".*"
     ):
-        return not (match.headers or match.query_parameters or match.filter_state)
+        looks = match.headers or match.query_parameters or match.filter_state
+        return not looks and not match.HasField("runtime_fraction")
     return False
 
 
@@ -97,6 +106,13 @@ def passthrough(cluster: str) -> m.routes.Route:
     return route
 
 
+def blocked() -> m.routes.Route:
+    """What Istio answers to a request for a host that nobody registered."""
+    route = m.routes.Route(name="block_all", match=matches.anything())
+    route.direct_response.status = 502
+    return route
+
+
 def _act(envoy_route: m.routes.Route, route: istio.HTTPRoute, destinations: Destinations) -> None:
     if route.headers is not None:
         _headers(envoy_route, route.headers)
@@ -106,10 +122,13 @@ def _act(envoy_route: m.routes.Route, route: istio.HTTPRoute, destinations: Dest
         _direct(envoy_route.direct_response, route.direct_response)
     else:
         _forward(envoy_route, route, destinations)
+        if isinstance(route, routing.HTTPRoute) and route.missing_is_error:
+            code = m.routes.RouteAction.INTERNAL_SERVER_ERROR
+            envoy_route.route.cluster_not_found_response_code = code
     if route.cors_policy is not None:
         envoy_route.typed_per_filter_config[_CORS].CopyFrom(m.any_of(_cors(route.cors_policy)))
     if route.fault is not None:
-        envoy_route.typed_per_filter_config[_FAULT].CopyFrom(m.any_of(_fault(route.fault)))
+        envoy_route.typed_per_filter_config[FAULT].CopyFrom(m.any_of(_fault(route.fault)))
 
 
 def _headers(target: m.routes.Route | _WeightedCluster, headers: istio.Headers) -> None:
@@ -138,6 +157,8 @@ def _redirect(action: m.routes.RedirectAction, redirect: istio.HTTPRedirect) -> 
     action.response_code = _REDIRECTS[redirect.redirect_code]
     if redirect.uri:
         action.path_redirect = redirect.uri
+    elif redirect.prefix_rewrite:
+        action.prefix_rewrite = redirect.prefix_rewrite
     if redirect.authority:
         action.host_redirect = redirect.authority
     if redirect.scheme:
@@ -233,6 +254,10 @@ def retry_policy(retries: istio.HTTPRetry | None) -> m.routes.RetryPolicy:
             name="envoy.retry_host_predicates.previous_hosts",
             typed_config=m.any_of(m.previous_hosts.PreviousHostsPredicate()),
         )
+    if settings.retry_remote_localities:
+        settings_of = m.previous_priorities.PreviousPrioritiesConfig(update_frequency=_REMOTE_AFTER)
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        policy.retry_priority.typed_config.CopyFrom(m.any_of(settings_of))
     if settings.per_try_timeout is not None:
         per_try = milliseconds(settings.per_try_timeout, "retries.perTryTimeout")
         policy.per_try_timeout.CopyFrom(m.duration(per_try))
@@ -256,14 +281,23 @@ def _retry_on(text: str) -> tuple[list[str], list[int]]:
 def _mirror(action: m.routes.RouteAction, route: istio.HTTPRoute, destinations: Destinations) -> None:
     listed = list(route.mirrors)
     if route.mirror is not None:
-        listed.append(istio.HTTPMirrorPolicy(route.mirror, route.mirror_percentage))
+        listed.append(istio.HTTPMirrorPolicy(route.mirror, _percent_mirrored(route)))
     for each in listed:
         share = 100.0 if each.percentage is None else each.percentage.value
-        policy = action.request_mirror_policies.add(cluster=mirrors.NAME)
-        _say(policy, mirrors.FROM, mirrors.CALLERS)
+        is_undeclared = destinations.is_undeclared(each.destination)
+        way = mirrors.UNDECLARED if is_undeclared else mirrors.NAME
+        policy = action.request_mirror_policies.add(cluster=way)
+        for header, text in mirrors.CALLERS.items():
+            _say(policy, header, text)
         _say(policy, mirrors.TO, destinations.cluster(each.destination))
         policy.runtime_fraction.default_value.CopyFrom(m.fraction(share))
         policy.disable_shadow_host_suffix_append = True
+
+
+def _percent_mirrored(route: istio.HTTPRoute) -> istio.Percent | None:
+    if route.mirror_percentage is None and route.mirror_percent is not None:
+        return istio.Percent(float(route.mirror_percent))
+    return route.mirror_percentage
 
 
 def _say(policy: m.routes.RouteAction.RequestMirrorPolicy, name: str, value: str) -> None:
@@ -283,6 +317,8 @@ def hash_policies(hashing: istio.ConsistentHashLB) -> Iterator[m.routes.RouteAct
         yield policy(header=policy.Header(header_name=hashing.http_header_name))
     elif hashing.http_cookie is not None:
         cookie = policy.Cookie(name=hashing.http_cookie.name, path=hashing.http_cookie.path)
+        for each in hashing.http_cookie.attributes:
+            cookie.attributes.add(name=each.name, value=each.value)
         if hashing.http_cookie.ttl is not None:
             cookie.ttl.CopyFrom(m.duration(milliseconds(hashing.http_cookie.ttl, "httpCookie.ttl")))
         yield policy(cookie=cookie)
@@ -298,7 +334,8 @@ def _cors(policy: istio.CorsPolicy) -> m.cors.CorsPolicy:
         allow_headers=",".join(policy.allow_headers),
         expose_headers=",".join(policy.expose_headers),
     )
-    for origin in policy.allow_origins:
+    exactly = (istio.StringMatch(exact=origin) for origin in policy.allow_origin)
+    for origin in policy.allow_origins or exactly:
         if (matcher := matches.string(origin)) is not None:
             cors.allow_origin_string_match.append(matcher)
     if policy.max_age is not None:
@@ -314,11 +351,14 @@ def _fault(fault: istio.HTTPFaultInjection) -> m.fault.HTTPFault:
     """Without a percentage no request is hit: Istio's default, and nobody's fault."""
     config = m.fault.HTTPFault()
     if fault.delay is not None:
-        share = fault.delay.percentage.value if fault.delay.percentage else 0.0
+        share = fault.delay.percentage.value if fault.delay.percentage else float(fault.delay.percent or 0)
         config.delay.fixed_delay.CopyFrom(m.duration(milliseconds(fault.delay.fixed_delay, "fault.delay")))
         config.delay.percentage.CopyFrom(m.fraction(share))
     if fault.abort is not None:
         share = fault.abort.percentage.value if fault.abort.percentage else 0.0
-        config.abort.http_status = fault.abort.http_status
+        if fault.abort.http_status is not None:
+            config.abort.http_status = fault.abort.http_status
+        else:
+            config.abort.grpc_status = grpc.STATUSES.index(fault.abort.grpc_status)
         config.abort.percentage.CopyFrom(m.fraction(share))
     return config

@@ -5,17 +5,19 @@ Pure, over one registry. `reach` says for whom a rule holds at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ondol.mesh.model import istio
 from ondol.mesh.translate import hosts, matches, reach
 from ondol.mesh.translate.reach import Level
 from ondol.mesh.translate.registry import Gateway, Registry, VirtualService
+from ondol.mesh.translate.servers import Servers, routes_of
 
-Servers: TypeAlias = Sequence[tuple[Gateway, istio.Server]]
-"""Who asks to be served at one port of the ingress, the oldest Gateway first."""
+Speech: TypeAlias = Literal["http", "tcp", "tls"]
+"""The part of a VirtualService that governs a port: what stands under that name."""
+SPEECHES: Final[tuple[Speech, ...]] = ("http", "tcp", "tls")
 
 
 class MeshRules:
@@ -23,9 +25,11 @@ class MeshRules:
 
     def __init__(self, registry: Registry, rules: Iterable[VirtualService]) -> None:
         self._registry = registry
+        self.listed = tuple(rules)
+        """All of them, with what was joined to each."""
         self._of: dict[str, list[VirtualService]] = {}
         concerned: set[str] = set()
-        for rule in sorted(rules, key=lambda rule: rule.age):
+        for rule in sorted(self.listed, key=lambda rule: rule.age):
             if matches.MESH in matches.gateway_names(rule.spec.gateways, rule.namespace):
                 concerned.update(name for name in rule.spec.export_to if name not in ".*~")
                 for host in rule.spec.hosts:
@@ -54,25 +58,30 @@ class MeshRules:
         """As whom a namespace calls: itself if rules may tell it apart, else anybody."""
         return namespace if namespace in self._concerned_callers else reach.ANYBODY
 
-    def rule(self, host: str, caller: str) -> VirtualService | None:
-        """What governs calls to `host`: by the closest name, the caller's own first, then the oldest."""
+    def rule(self, host: str, caller: str, of: Speech = "http") -> VirtualService | None:
+        """What governs calls to `host`: by the closest name, the caller's own first, then the oldest.
+
+        Rules that say nothing of such calls govern none of them.
+        """
         for pattern in hosts.patterns(host, wildcards=self._has_wildcards):
             candidates = self._of.get(pattern)
-            chosen = candidates and self._choose(candidates, self._registry.host(host), caller)
+            chosen = candidates and self._choose(candidates, self._registry.host(host), caller, of)
             if chosen:
                 return chosen
         return None
 
-    def exact(self, host: str, caller: str) -> VirtualService | None:
+    def exact(self, host: str, caller: str, of: Speech = "http") -> VirtualService | None:
         """The same of a host that no service has: only rules that name it."""
-        return self._choose(self.at(host), self._registry.host(host), caller)
+        return self._choose(self.at(host), self._registry.host(host), caller, of)
 
     def _choose(
-        self, candidates: Iterable[VirtualService], of: reach.Host, caller: str
+        self, candidates: Iterable[VirtualService], host: reach.Host, caller: str, of: Speech
     ) -> VirtualService | None:
         first = None
         for rule in candidates:
-            level = reach.level(rule.namespace, caller, of, self._registry.roots)
+            if not getattr(rule.spec, of):
+                continue
+            level = reach.level(rule.namespace, caller, host, self._registry.roots)
             if level is None or not reach.exported(rule.spec.export_to, rule.namespace, caller):
                 continue
             if level is Level.CALLER:
@@ -105,12 +114,18 @@ def admissions(registry: Registry, servers: Servers, rules: Iterable[VirtualServ
 
 
 def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
-    """Those who ask, in order of age, with the holder where another namespace has the host."""
+    """Those who ask, in order of age, with the holder where another namespace has the host.
+
+    Routes of Gateway API hold nothing: whose they may be is for the Gateway they attach to.
+    """
     holders: dict[str, str] = {}
     for each in listed:
-        if each.host not in holders:
+        if each.host not in holders and not each.rule.is_of_gateway_api:
             holders[each.host] = reach.owner(each.host, registry.cluster_domain) or each.rule.namespace
-    return [_judged(each, holders[each.host], registry.roots) for each in listed]
+    return [
+        each if each.rule.is_of_gateway_api else _judged(each, holders[each.host], registry.roots)
+        for each in listed
+    ]
 
 
 def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
@@ -122,7 +137,7 @@ def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Ite
         else [registry.qualified(host, rule.namespace) for host in rule.spec.hosts]
     )
     for gateway, server in servers:
-        if f"{gateway.namespace}/{gateway.origin.name}" not in names:
+        if f"{gateway.namespace}/{gateway.origin.name}" not in names or not routes_of(rule, server):
             continue
         patterns = dict(admitted(gateway, server, rule.namespace))
         for host in full:
@@ -158,15 +173,3 @@ def admitted(gateway: Gateway, server: istio.Server, namespace: str) -> Iterator
 def heard_at_ingress(rule: VirtualService, registry: Registry) -> bool:
     """Whether `exportTo` lets the ingress hear a rule: it stands in the root namespaces, as in Istio."""
     return any(reach.exported(rule.spec.export_to, rule.namespace, root) for root in registry.roots)
-
-
-def at_ports(
-    gateways: Iterable[Gateway], port_of: Mapping[int, int]
-) -> dict[int, list[tuple[Gateway, istio.Server]]]:
-    """The servers of each port of the ingress, the oldest Gateway first; `port_of` joins port numbers."""
-    servers: dict[int, list[tuple[Gateway, istio.Server]]] = {}
-    for gateway in sorted(gateways, key=lambda gateway: gateway.age):
-        for server in gateway.spec.servers:
-            number = server.port.number
-            servers.setdefault(port_of.get(number, number), []).append((gateway, server))
-    return servers

@@ -7,20 +7,21 @@ else in each). Ingress has a table a port.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from ondol.contracts.proxy import cluster_name
-from ondol.mesh.model import istio
 from ondol.mesh.model.kube import Service
-from ondol.mesh.translate import changes, clusters, hosts, routes, wire
+from ondol.mesh.translate import changes, clusters, hosts, matches, routes, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.cache import ByName, Cache
+from ondol.mesh.translate.destinations import Destinations
 from ondol.mesh.translate.matches import Caller
-from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry, VirtualService, blaming
-from ondol.mesh.translate.rules import Admission, MeshRules, Servers, judged, requested
+from ondol.mesh.translate.rules import Admission, MeshRules, judged, requested
+from ondol.mesh.translate.servers import Servers, bare_hosts, redirects
+from ondol.mesh.translate.views import EVERYTHING, View
 from ondol.mesh.xds.types import Origin, Resource
 
 DEFAULT_PORT: Final = 80
@@ -63,40 +64,6 @@ class _Routes:
         return self.some + self.rest
 
 
-@dataclass(slots=True)
-class _Destinations:
-    """Answers for the routes of one VirtualService, completing names as its namespace sees them."""
-
-    registry: Registry
-    namespace: str
-    port: int
-    caller: str = ANYBODY
-    """The namespace that calls, where destination rules may tell it apart."""
-    origins: dict[Origin, None] = field(default_factory=dict)
-
-    def _find(self, destination: istio.Destination) -> tuple[str, int]:
-        host = self.registry.qualified(destination.host, self.namespace)
-        if destination.port is not None and destination.port.number:
-            return host, destination.port.number
-        service = self.registry.services.get(host)
-        if service is not None and len(service.ports) == 1:
-            return host, service.ports[0].number
-        return host, self.port
-
-    def cluster(self, destination: istio.Destination) -> str:
-        host, port = self._find(destination)
-        return cluster_name(host, port, destination.subset, self.registry.scope(host, self.caller))
-
-    def hash(self, destination: istio.Destination) -> istio.ConsistentHashLB | None:
-        host, port = self._find(destination)
-        policy = self.registry.policy(host, self.caller)
-        settings = self.registry.traffic(host, destination.subset, port, self.caller).load_balancer
-        if settings is None or settings.consistent_hash is None:
-            return None
-        self.origins.update(dict.fromkeys(policy.origins))
-        return settings.consistent_hash
-
-
 class Remembered:
     """What tables of one era leave to those of the next, in the translator's cache."""
 
@@ -125,24 +92,32 @@ class Tables:
         self._looks_of: dict[Origin, bool] = {}
         self._shared_hosts: dict[tuple[Any, ...], VirtualHost] = {}
         self._rule_of: dict[tuple[str, str], VirtualService | None] = {}
-        self._by_port: dict[int, list[Service]] = {}
-        for service in registry.services.values():
-            for port in service.ports:
-                if port.is_http:
-                    self._by_port.setdefault(port.number, []).append(service)
+        self._by_port = _at_ports(registry.services.values())
+        self._own_by_port = {name: _at_ports(own.values()) for name, own in registry.own.items()}
 
     def mesh(self, name: str, caller: Caller) -> Resource:
         """The table of callers between pods."""
         virtual_hosts = list(self._mesh_hosts(caller))
-        virtual_hosts.append(self._allow_any())
+        virtual_hosts.append(self._for_unknown(caller))
+        sidecar = caller.view.sidecar
+        origins = (sidecar.origin,) if sidecar is not None else ()
         return self._get(
-            ("table", name, tuple(map(id, virtual_hosts))), lambda: _table(name, virtual_hosts), virtual_hosts
+            ("table", name, origins, tuple(map(id, virtual_hosts))),
+            lambda: _table(name, virtual_hosts, origins),
+            virtual_hosts,
         )
+
+    def _services(self, caller: Caller) -> Iterator[Service]:
+        """Those that speak HTTP at the caller's port, its namespace's own after everybody's."""
+        own = self.registry.own.get(caller.namespace, {})
+        listed = [each for each in self._by_port.get(caller.port, ()) if each.host not in own]
+        listed += self._own_by_port.get(caller.namespace, {}).get(caller.port, ())
+        return (each for each in listed if caller.view.admits(each, caller.port))
 
     def _mesh_hosts(self, caller: Caller) -> Iterator[VirtualHost]:
         heard_as = self._rules.caller(caller.namespace)
         by_name = self._remembered.hosts.of(caller)
-        for service in self._by_port.get(caller.port, ()):
+        for service in self._services(caller):
             host = by_name.get(service.host)
             if host is None:
                 host = by_name[service.host] = self._served_host(service, heard_as, caller)
@@ -154,8 +129,8 @@ class Tables:
         rule = self._governing(service.host, heard_as)
         own = caller.namespace if service.key.namespace == caller.namespace else ""
         # Names differ for the service's own namespace alone; routes by what the rule looks at.
-        looked = (rule.origin, *self._relevant(rule, caller)) if rule else (caller.port,)
-        key = (service.host, own, looked, self.registry.scope(service.host, caller.namespace))
+        looked = (rule.identity, *self._relevant(rule, caller)) if rule else (caller.port,)
+        key = (service.host, own, looked, self.registry.scope(service.host, caller.as_whom))
         host = self._shared_hosts.get(key)
         if host is None:
             host = self._shared_hosts[key] = self._service_host(service, own, rule, caller)
@@ -166,7 +141,7 @@ class Tables:
     ) -> Iterator[VirtualHost]:
         """Hosts that rules name and no service has."""
         for name in self._rules.named():
-            if name in self.registry.services:
+            if self.registry.service(name, caller.namespace) is not None:
                 continue
             if name not in by_name:
                 by_name[name] = self._named_host(name, heard_as, caller)
@@ -175,7 +150,7 @@ class Tables:
 
     def _named_host(self, host: str, heard_as: str, caller: Caller) -> VirtualHost | None:
         rule = self._rules.exact(host, heard_as)
-        if rule is None:
+        if rule is None or not caller.view.admits_rule(rule, host, caller.port):
             return None
         names = hosts.aliases(host, caller.namespace, self.registry.cluster_domain)
         return self._rule_host(host, names, rule, caller)
@@ -192,7 +167,7 @@ class Tables:
         names = hosts.domains(service, own, self.registry.cluster_domain)
         if rule is not None:
             return self._rule_host(service.host, names, rule, caller)
-        scope = self.registry.scope(service.host, caller.namespace)
+        scope = self.registry.scope(service.host, caller.as_whom)
         policy = self.registry.policy(service.host, scope)
 
         def make() -> VirtualHost:
@@ -226,21 +201,27 @@ class Tables:
             caller.port,
             caller.gateways,
             caller.namespace if looks else "",
-            self._facts(rule, caller.namespace),
+            self._facts(rule, caller.as_whom),
         )
 
     def _rule_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
         """A rule's routes, made anew only when the rule or something it refers to changed."""
 
         def make() -> _Routes:
-            destinations = _Destinations(self.registry, rule.namespace, caller.port, caller.namespace)
+            destinations = Destinations(
+                self.registry,
+                rule.namespace,
+                caller.port,
+                caller.as_whom,
+                at_ingress=matches.MESH not in caller.gateways,
+            )
             with blaming([rule.origin]):
                 table = routes.translate(rule.spec, rule.namespace, caller, destinations)
                 some = [each for each in table if not routes.takes_all(each.match)]
                 rest = [each for each in table if routes.takes_all(each.match)]
-                return _Routes(_body(some), _body(rest), (rule.origin, *destinations.origins))
+                return _Routes(_body(some), _body(rest), (*rule.identity, *destinations.origins))
 
-        key = ("rule", rule.origin, self._relevant(rule, caller))
+        key = ("rule", rule.identity, self._relevant(rule, caller))
         return self._get(key, make, rule)
 
     def _ingress_routes(self, rule: VirtualService, caller: Caller) -> _Routes:
@@ -266,41 +247,66 @@ class Tables:
         return tuple(
             (
                 host,
-                (service.ports, service.sticky) if (service := self.registry.services.get(host)) else None,
-                scope := self.registry.scope(host, caller),
+                (service.ports, service.sticky)
+                if (service := self.registry.service(host, seen := self._seen_as(host, caller, rule)))
+                else None,
+                scope := self.registry.scope(host, seen),
                 self.registry.policy(host, scope).origins,
             )
             for host in named
         )
 
-    def _allow_any(self) -> VirtualHost:
-        route = routes.passthrough(clusters.PASSTHROUGH)
-        return self._get(("allow-any",), lambda: VirtualHost("allow_any", ("*",), _body([route])))
+    def _seen_as(self, host: str, caller: str, rule: VirtualService) -> str:
+        return self.registry.seen_as(host, caller, rule.namespace)
 
-    def ingress(self, name: str, servers: Servers, rules: Iterable[VirtualService]) -> Resource:
-        """The table of a port of the ingress gateway.
+    def _for_unknown(self, caller: Caller) -> VirtualHost:
+        """What becomes of requests to hosts that are nobody's."""
+        if caller.view.registry_only:
+            refused = routes.blocked()
+            return self._get(("block-all",), lambda: VirtualHost("block_all", ("*",), _body([refused])))
+        cluster = unknown_cluster(self.registry, caller.view, caller.as_whom)
+        route = routes.passthrough(cluster)
+        return self._get(("allow-any", cluster), lambda: VirtualHost("allow_any", ("*",), _body([route])))
 
-        Rules for one host are joined, oldest first, what takes every request after all else: so no
-        rule hides another that is younger and more particular.
-        """
-        joined: dict[str, dict[_Routes, None]] = {}
-        redirecting: set[str] = set()
+    def admissions(self, name: str, servers: Servers, rules: Iterable[VirtualService]) -> list[Admission]:
+        """What asks to be served at the port of a listener, the oldest rule first."""
         listed = [
             each
             for rule in sorted(rules, key=lambda rule: rule.age)
             for each in self._admissions_of(name, servers, rule)
         ]
-        for each in judged(self.registry, listed):
-            if each.holder:
+        return judged(self.registry, listed)
+
+    def ingress(
+        self, name: str, servers: Servers, admissions: Iterable[Admission], tls_port: int = 443
+    ) -> Resource:
+        """A table of the ingress gateway: of a port, or of one server where TLS tells servers apart.
+
+        Rules for one host are joined, oldest first, what takes every request after all else: so no
+        rule hides another that is younger and more particular. Where a server redirects to HTTPS, nothing
+        else is answered: `tls_port` is where that is.
+        """
+        joined: dict[str, dict[_Routes, None]] = {}
+        redirected: dict[str, dict[Origin, None]] = {}
+        for each in admissions:
+            if redirects(each.server):
+                origins = redirected.setdefault(each.host, {each.gateway.origin: None})
+                origins[each.rule.origin] = None
                 continue
-            gateway = f"{each.gateway.namespace}/{each.gateway.origin.name}"
-            caller = Caller(each.server.port.number, frozenset({gateway}))
+            gateway_name = f"{each.gateway.namespace}/{each.gateway.origin.name}"
+            caller = Caller(each.server.port.number, frozenset({gateway_name}))
             joined.setdefault(each.host, {})[self._ingress_routes(each.rule, caller)] = None
-            if each.server.tls is not None and each.server.tls.https_redirect:
-                redirecting.add(each.host)
+        for gateway, server in servers:
+            # A host that somebody's rules have is for them to redirect.
+            for host in set(bare_hosts(server)) - joined.keys() if redirects(server) else ():
+                redirected.setdefault(host, {})[gateway.origin] = None
         virtual_hosts = [
-            self._ingress_host(host, tuple(of_host), host in redirecting) for host, of_host in joined.items()
+            self._ingress_host(host, tuple(of_host))
+            for host, of_host in joined.items()
+            if host not in redirected
         ]
+        for host, origins in sorted(redirected.items()):
+            virtual_hosts.append(VirtualHost(host, (host,), _body([_redirect(tls_port)]), tuple(origins)))
         return _table(name, virtual_hosts, tuple(dict.fromkeys(gateway.origin for gateway, _ in servers)))
 
     def _admissions_of(self, name: str, servers: Servers, rule: VirtualService) -> list[Admission]:
@@ -310,29 +316,52 @@ class Tables:
             admissions = by_rule[rule.origin] = list(requested(self.registry, servers, rule))
         return admissions
 
-    def _ingress_host(self, host: str, joined: tuple[_Routes, ...], redirects: bool) -> VirtualHost:
+    def _ingress_host(self, host: str, joined: tuple[_Routes, ...]) -> VirtualHost:
         def make() -> VirtualHost:
             body = b"".join((*(each.some for each in joined), *(each.rest for each in joined)))
             origins = dict.fromkeys(origin for each in joined for origin in each.origins)
-            return VirtualHost(host, (host,), body + (_require_tls() if redirects else b""), tuple(origins))
+            return VirtualHost(host, (host,), body, tuple(origins))
 
-        return self._get(("ingress-host", host, *map(id, joined), redirects), make, joined)
+        return self._get(("ingress-host", host, *map(id, joined)), make, joined)
+
+
+def unknown_cluster(registry: Registry, view: View, who: str) -> str:
+    """Where a caller's connections to what the mesh does not know go."""
+    if view.registry_only:
+        return clusters.BLACKHOLE
+    if view.proxy is None or view.sidecar is None:
+        return clusters.PASSTHROUGH
+    destinations = Destinations(registry, view.sidecar.namespace, 0, who)
+    return destinations.cluster(view.proxy)
+
+
+def _at_ports(services: Iterable[Service]) -> dict[int, list[Service]]:
+    by_port: dict[int, list[Service]] = {}
+    for service in services:
+        for port in service.ports:
+            if port.is_http:
+                by_port.setdefault(port.number, []).append(service)
+    return by_port
 
 
 def _looks_at_namespace(rule: VirtualService) -> bool:
     return any(match.source_namespace for route in rule.spec.http for match in route.match)
 
 
-def table_name(port: int, namespace: str) -> str:
-    return f"{port}|{namespace}"
+def table_name(port: int, caller: str, view: View = EVERYTHING) -> str:
+    return f"{port}|{caller}{view.suffix}"
 
 
 def _body(envoy_routes: Sequence[m.routes.Route]) -> bytes:
     return wire.encode(m.routes.VirtualHost(routes=envoy_routes, include_request_attempt_count=True))
 
 
-def _require_tls() -> bytes:
-    return wire.encode(m.routes.VirtualHost(require_tls=m.routes.VirtualHost.ALL))
+def _redirect(tls_port: int) -> m.routes.Route:
+    """Every request asks again at the port of HTTPS."""
+    route = m.routes.Route(name="https-redirect", match=matches.anything())
+    route.redirect.https_redirect = True
+    route.redirect.port_redirect = tls_port
+    return route
 
 
 def _table(name: str, virtual_hosts: Sequence[VirtualHost], origins: tuple[Origin, ...] = ()) -> Resource:

@@ -1,113 +1,91 @@
-"""TLS that ends at the gateway: one listener, chains for each certificate, chosen by the name in the hello.
+"""TLS that ends at the gateway: which certificate is shown for which names, and how the server speaks.
 
-Certificates are resources of their own (SDS): a new one changes no listener, so no connection ends. Keys
-stand in no other resource, and the proxy shows them to nobody.
+Knows nothing of listeners (`gateways` makes them); what Ingresses and Gateways ask for is made alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from ondol.mesh.translate import chains, wire
+from ondol.mesh.model import istio
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Observation
-from ondol.mesh.xds.types import Origin, Resource
+from ondol.mesh.translate.credentials import Authorities, Certificate
 
 NAME: Final = "ingress-tls"
-"""Of the listener and of its table of routes."""
-_ANY_NAME: Final = "*"
-_ALPN: Final = ("h2", "http/1.1")
+"""Of the listener at the ingress' TLS port, and of the table of routes of Ingresses there."""
+ALPN: Final = ("h2", "http/1.1")
+_VERSIONS: Final = {
+    "TLSV1_0": m.tls_common.TlsParameters.TLSv1_0,
+    "TLSV1_1": m.tls_common.TlsParameters.TLSv1_1,
+    "TLSV1_2": m.tls_common.TlsParameters.TLSv1_2,
+    "TLSV1_3": m.tls_common.TlsParameters.TLSv1_3,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """A certificate, and the names for which it is shown."""
+    """A certificate of Ingresses, and the names for which it is shown."""
 
-    name: str
-    """`namespace/secret`."""
-    version: str
-    chain: bytes = field(repr=False)
-    key: bytes = field(repr=False)
-    hosts: tuple[str, ...]
-    """Names, wildcards, or `*` for whatever else is asked for, or nothing."""
+    certificate: Certificate
+    since: tuple[tuple[str, str], ...]
+    """Names, wildcards, or `*` for whatever else is asked for; each with when it was first asked for."""
 
     @property
-    def secret(self) -> str:
-        return secret_name(self.name)
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for host, _ in self.since)
 
     @property
-    def shape(self) -> tuple[str, tuple[str, ...]]:
+    def shape(self) -> tuple[object, ...]:
         """What of it the listener knows."""
-        return self.name, self.hosts
+        return self.certificate.name, self.since
 
 
-def secret_name(certificate: str) -> str:
-    """The resource of a certificate, `namespace/secret`."""
-    return f"certificate|{certificate}"
-
-
-def listener(
-    place: tuple[str, int],
-    terminations: Sequence[Termination],
-    identity: Identity,
-    observation: Observation,
-    origins: Iterable[Origin],
-) -> Resource:
-    inspector = m.listener_components.ListenerFilter(
-        name="envoy.filters.listener.tls_inspector", typed_config=m.any_of(m.tls_inspector.TlsInspector())
+def context(
+    certificates: Sequence[Certificate],
+    *,
+    alpn: Sequence[str] = ALPN,
+    tls: istio.ServerTLSSettings | None = None,
+    authorities: Authorities | None = None,
+) -> m.tls.DownstreamTlsContext:
+    """How a server with these certificates speaks; it asks clients for theirs where it has authorities."""
+    settings = tls or istio.ServerTLSSettings()
+    params = m.tls_common.TlsParameters(
+        tls_minimum_protocol_version=_VERSIONS.get(settings.min_protocol_version, _VERSIONS["TLSV1_2"]),
+        cipher_suites=dict.fromkeys(settings.cipher_suites),
     )
-    message = m.listener.Listener(
-        name=NAME,
-        stat_prefix="ingress_tls",
-        traffic_direction=m.base.OUTBOUND,
-        address=m.socket(*place),
-        enable_reuse_port=m.boolean(False),
-        listener_filters=[inspector],
-        filter_chains=[chain for each in terminations for chain in _chains(each, identity, observation)],
+    if settings.max_protocol_version in _VERSIONS:
+        params.tls_maximum_protocol_version = _VERSIONS[settings.max_protocol_version]
+    common = m.tls.CommonTlsContext(
+        tls_params=params,
+        alpn_protocols=alpn,
+        tls_certificate_sds_secret_configs=[_served(each.secret) for each in certificates],
     )
-    encoded = wire.encode(message)
-    return Resource(NAME, wire.digest(encoded), encoded, tuple(origins))
+    message = m.tls.DownstreamTlsContext(common_tls_context=common)
+    if authorities is not None:
+        _ask(message, settings, authorities)
+    return message
 
 
-def _chains(
-    termination: Termination, identity: Identity, observation: Observation
-) -> Iterator[m.listener_components.FilterChain]:
-    """One for its names, one for whatever else: there its names would give way to others' wildcards."""
-    name = f"tls|{termination.name}"
-    if named := [host for host in termination.hosts if host != _ANY_NAME]:
-        chain = _chain(name, termination.secret, identity, observation)
-        chain.filter_chain_match.server_names.extend(named)
-        yield chain
-    if _ANY_NAME in termination.hosts:
-        yield _chain(f"{name}|{_ANY_NAME}", termination.secret, identity, observation)
+def _ask(
+    context: m.tls.DownstreamTlsContext, settings: istio.ServerTLSSettings, authorities: Authorities
+) -> None:
+    """What is asked of clients' certificates; the authorities may change, the rest is the listener's."""
+    context.require_client_certificate.value = settings.mode == "MUTUAL"
+    combined = context.common_tls_context.combined_validation_context
+    combined.validation_context_sds_secret_config.CopyFrom(_served(authorities.secret))
+    asked = combined.default_validation_context
+    asked.SetInParent()
+    asked.verify_certificate_spki.extend(settings.verify_certificate_spki)
+    asked.verify_certificate_hash.extend(settings.verify_certificate_hash)
+    if settings.insecure_skip_verify:
+        asked.trust_chain_verification = m.tls_common.CertificateValidationContext.ACCEPT_UNTRUSTED
+    of = m.tls_common.SubjectAltNameMatcher
+    for name in settings.subject_alt_names:
+        for kind in (of.DNS, of.URI, of.EMAIL, of.IP_ADDRESS):
+            asked.match_typed_subject_alt_names.add(san_type=kind).matcher.exact = name
 
 
-def _chain(
-    name: str, certificate: str, identity: Identity, observation: Observation
-) -> m.listener_components.FilterChain:
-    chain = chains.http(name, NAME, identity, observation, ingress=True)
-    chain.transport_socket.name = "envoy.transport_sockets.tls"
-    chain.transport_socket.typed_config.CopyFrom(m.any_of(context(certificate)))
-    return chain
-
-
-def context(secret: str) -> m.tls.DownstreamTlsContext:
-    """How a server with the certificate of that name speaks."""
-    params = m.tls_common.TlsParameters(tls_minimum_protocol_version=m.tls_common.TlsParameters.TLSv1_2)
-    served = m.tls_secret.SdsSecretConfig(name=secret, sds_config=m.from_ads())
-    return m.tls.DownstreamTlsContext(
-        common_tls_context=m.tls.CommonTlsContext(
-            tls_params=params, alpn_protocols=_ALPN, tls_certificate_sds_secret_configs=[served]
-        )
-    )
-
-
-def secret(termination: Termination) -> Resource:
-    certificate = m.tls_common.TlsCertificate(
-        certificate_chain=m.base.DataSource(inline_bytes=termination.chain),
-        private_key=m.base.DataSource(inline_bytes=termination.key),
-    )
-    message = m.tls_secret.Secret(name=termination.secret, tls_certificate=certificate)
-    return Resource(termination.secret, termination.version, wire.encode(message))
+def _served(secret: str) -> m.tls_secret.SdsSecretConfig:
+    return m.tls_secret.SdsSecretConfig(name=secret, sds_config=m.from_ads())

@@ -7,57 +7,57 @@ pod's change makes that pod's resources and no others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 from ondol.api import objects
-from ondol.api.objects import Key, Object
-from ondol.contracts import cluster, proxy
+from ondol.api.objects import Key
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.identity import spiffe
 from ondol.mesh.kinds import KINDS
-from ondol.mesh.kinds.kind import Kind, Kinds, Provided, no_services, rules_with_names
-from ondol.mesh.model import istio, kube
+from ondol.mesh.kinds.kind import Kinds, rules_with_names
+from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Client, Service
 from ondol.mesh.translate import (
+    callers,
     changes,
     clusters,
+    credentials,
+    delegation,
+    filters,
+    gateways,
+    governed,
+    guarding,
+    layouts,
     listeners,
     matches,
+    origination,
+    patches,
     reach,
     registry,
     rules,
+    servers,
     tables,
-    termination,
-    wire,
 )
-from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.cache import Cache
 from ondol.mesh.translate.chains import Identity, Layout, Observation
+from ondol.mesh.translate.connections import Connections, Profile
+from ondol.mesh.translate.governed import Governed
+from ondol.mesh.translate.guarding import Guarding
+from ondol.mesh.translate.guards import Guards
 from ondol.mesh.translate.matches import MESH, Caller
-from ondol.mesh.translate.reach import INGRESS_WORKLOAD
+from ondol.mesh.translate.patches import Table
 from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.translate.rules import MeshRules
+from ondol.mesh.translate.sources import Sources
+from ondol.mesh.translate.views import View, Views
 from ondol.mesh.translate.world import PodPlan, Translation, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Resource, Snapshot
 
-INGRESS_PORT: Final = 80
-"""What the ingress port of this machine is called, whatever its number there."""
-_INGRESS_PORTS: Final = (80, 8080)
-"""Numbers by which Gateways mean it: Istio's own gateway listens on 8080 behind its Service's port 80."""
 _HTTP_PORTS: Final = (80,)
 """Ports that have an HTTP chain though no service may have them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Governed:
-    """A service with its policies, by whom they govern, and where those come from."""
-
-    service: Service
-    policies: Mapping[str, registry.Policy]
-    origins: tuple[tuple[str, tuple[types.Origin, ...]], ...]
-    has_subsets: bool
 
 
 @dataclass(slots=True)
@@ -69,13 +69,22 @@ class _Era:
     rules: MeshRules
     named: Sequence[changes.Named]
     tables: tables.Tables
-    layouts: dict[str, Layout] = field(default_factory=dict)
-    """By caller's namespace, where rules tell it apart; else under no name."""
+    connections: Connections
+    filters: filters.Filters
+    mutual_services: frozenset[Key] = frozenset()
+    """Services some of whose endpoints are dialled with mutual TLS."""
+    trust_domain: str = ""
+    views: Views = field(default_factory=Views)
+    layouts: dict[tuple[View, Profile], Layout] = field(default_factory=dict)
+    """By what callers see, and by what of them rules tell apart."""
+    shown: tuple[Key, ...] = ()
+    """The Secrets that DestinationRules name."""
     tables_by_name: dict[str, Resource] = field(default_factory=dict)
     own: dict[types.TypeUrl, dict[str, Resource]] = field(default_factory=dict)
     """What was made of services and objects alone: clusters, the ingress, resources of further kinds."""
-    governed: dict[str, _Governed] = field(default_factory=dict)
-    """By host, every service with what DestinationRules say of it."""
+    ingress: gateways.Ingress = field(default_factory=gateways.Ingress)
+    governed: dict[tuple[str, str], Governed] = field(default_factory=dict)
+    """By host and the namespace that it is for, every service with what DestinationRules say of it."""
 
 
 class Translator:
@@ -84,9 +93,11 @@ class Translator:
         self._kinds = kinds
         self.cache = Cache()
         self._remembered = tables.Remembered(self.cache)
-        self._layouts: dict[str, Layout] = {}
+        self._sources = Sources(self.cache, kinds, config.cluster_domain, roots(config))
+        self._layouts: dict[tuple[View, Profile], Layout] = {}
         """Of the era before: one that is equal stays the same object, for whoever goes by identity."""
         self._era: _Era | None = None
+        self._guarding = Guarding(config, self.cache)
         self._observation = Observation(
             config.observe_address,
             config.trace_sampling_percent,
@@ -96,20 +107,27 @@ class Translator:
 
     def translate(self, world: World) -> Translation:
         current = self._registry(world)
-        era = self._era_of(world, current)
-        listeners_of_pods, tables_of_pods, plans = self._pods(world, era)
-        inspectors = sorted({plan.inspector for plan in plans.values() if plan.inspector})
+        clients = self._clients(world)
+        guards = self._guarding.guards(world, current, clients, roots(self._config))
+        era = self._era_of(world, current, governed.mutual_services(current, guards))
+        listeners_of_pods, tables_in_use, plans = self._pods(clients, era, current)
+        arrived = self._guarding.resources(era.registry, guards, self._observation)
+        plans = guarding.completed(plans, guards)
+        own_listeners = self._outbound(era, tables_in_use)
+        inspectors = sorted({each for plan in plans.values() for each in plan.inspectors})
         snapshot = Snapshot(
             _joined(
                 era.own,
                 {
                     types.CLUSTER: {name: self._way_to_inspector(name) for name in inspectors}
                     | self._fixed_clusters(),
-                    types.ENDPOINTS: self._endpoints(era, current),
-                    types.LISTENER: listeners_of_pods,
-                    types.ROUTES: tables_of_pods,
-                    types.SECRET: {each.secret: termination.secret(each) for each in world.terminations},
+                    types.ENDPOINTS: self._endpoints(era, current, guards),
+                    types.LISTENER: own_listeners | listeners_of_pods,
+                    types.ROUTES: tables_in_use,
+                    types.SECRET: {each.name: each for each in _secrets(world, era)},
                 },
+                {types.SECRET: self._guarding.secrets(world)},
+                arrived,
             )
         )
         self.cache.end_translation()
@@ -118,65 +136,69 @@ class Translator:
     # What there is. Documents do not change while they live, so their identity stands for them.
 
     def _registry(self, world: World) -> Registry:
-        registry = Registry(self._config.cluster_domain, roots=roots(self._config))
-        domain = self._config.cluster_domain
-        for obj in world.services:
-            service = self.cache.of_translation.get(
-                ("service", id(obj)), partial(kube.service, obj, domain), obj
-            )
-            if service is not None:
-                registry.services[service.host] = service
-        for slice_ in world.endpoint_slices:
-            owner = Key(objects.namespace(slice_), objects.labels(slice_).get(cluster.SERVICE_NAME_LABEL, ""))
-            view = self.cache.of_translation.get(("slice", id(slice_)), partial(_slice, slice_), slice_)
-            registry.slices.setdefault(owner, []).append(view)
-        for service, view in self._provided(world):
-            if registry.services.setdefault(service.host, service) is service:
-                registry.slices.setdefault(service.key, []).append(view)
-        registry.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
-        registry.add_policies(world.destination_rules)
+        registry = self._sources.registry(world)
+        registry.filters = self._filters(world)
+        if registry.asks_for_places:
+            places = {registry.place_of(client) for client in self._clients(world)}
+            registry.places = tuple(sorted(places - {""}))
         return registry
 
-    def _provided(self, world: World) -> Iterator[Provided]:
-        """Services that objects of the mesh's kinds are."""
-        for kind in self._kinds.values():
-            if kind.services is not no_services:
-                for rule in world.of(kind.name):
-                    with registry.blaming([rule.origin]):
-                        make = partial(_services, kind, rule, self._config.cluster_domain)
-                        yield from self.cache.of_translation.get(("services", rule.origin), make, rule)
+    def _filters(self, world: World) -> filters.Filters:
+        """The EnvoyFilters, each read once for as long as they are all the same."""
+        listed = world.of("EnvoyFilter")
+        key = ("filters", *(rule.origin for rule in listed))
+        make = partial(filters.compiled, listed, roots(self._config), self._config.cluster_domain)
+        return self.cache.of_translation.get(key, make)
 
-    def _era_of(self, world: World, current: Registry) -> _Era:
+    def _era_of(self, world: World, current: Registry, mutual_services: frozenset[Key]) -> _Era:
         named, wide = (
             rules_with_names(self._kinds, world.rules, named=is_named) for is_named in (True, False)
         )
         key = (
-            tuple(current.services.values()),
+            tuple(current.everything()),
             tuple(rule.origin for rule in named),
             tuple(each.shape for each in world.terminations),
+            world.credentials.shape,
+            current.calls_out,
+            mutual_services,
+            world.options.trust_domain,
+            current.places,
             tuple(rule.origin for rule in wide),
         )
         if self._era is None or self._era.key != key:
-            self._era = self._begin_era(world, current, key, [(rule, self._names(rule)) for rule in named])
+            world = replace(world, rules=delegation.join(world.rules, current))
+            named = rules_with_names(self._kinds, world.rules, named=True)
+            with_names = [(rule, self._names(rule)) for rule in named]
+            self._era = self._begin_era(world, current, key, with_names, mutual_services)
         return self._era
 
     def _begin_era(
-        self, world: World, current: Registry, key: tuple[Any, ...], named: Sequence[changes.Named]
+        self,
+        world: World,
+        current: Registry,
+        key: tuple[Any, ...],
+        named: Sequence[changes.Named],
+        mutual_services: frozenset[Key],
     ) -> _Era:
         # A failure on the way leaves no era, so that nothing of this one is taken for an earlier one's.
         before, self._era, concerned = self._era, None, None
         self._layouts = before.layouts if before is not None else {}
         if before is not None and before.key[-1] == key[-1]:
-            concerned = changes.concerned((before.registry.services, current.services), (before.named, named))
+            concerned = changes.concerned((before.registry, current), (before.named, named))
         self.cache.begin_era(concerned.hosts if concerned else None, concerned.rules if concerned else None)
         mesh_rules = MeshRules(current, world.virtual_services)
         maker = tables.Tables(current, mesh_rules, self._remembered)
-        era = _Era(key, current, mesh_rules, named, maker)
+        carried = Connections(current, mesh_rules, world.virtual_services)
+        domain = world.options.trust_domain
+        era = _Era(key, current, mesh_rules, named, maker, carried, current.filters, mutual_services, domain)
+        era.views = Views(tuple(world.sidecars), self._config.registry_only)
         era.governed = self._governed(current, before)
-        ingress_listeners, ingress_tables = self._ingress(world, maker)
+        era.shown = origination.shown(world.destination_rules)
+        era.ingress = self._ingress(world, maker)
         era.own = _joined(
-            {types.CLUSTER: self._clusters(era)},
-            {types.LISTENER: ingress_listeners, types.ROUTES: ingress_tables},
+            {types.CLUSTER: era.filters.clusters(self._clusters(era))},
+            {types.EXTENSION: era.filters.extensions()},
+            {types.LISTENER: era.ingress.listeners, types.ROUTES: era.ingress.tables},
             self._resources(world, current),
         )
         return era
@@ -196,162 +218,230 @@ class Translator:
         if names is None:
             return ()
         return self.cache.of_era.get(
-            ("names", rule.origin), partial(names, rule, self._config.cluster_domain)
+            ("names", rule.identity), partial(names, rule, self._config.cluster_domain)
         )
 
     # Clusters and endpoints
 
-    def _governed(self, current: Registry, before: _Era | None) -> dict[str, _Governed]:
-        """By host; of services that stayed as the era before had it, if the same rules govern."""
+    def _governed(self, current: Registry, before: _Era | None) -> dict[tuple[str, str], Governed]:
+        """By host and scope; of services that stayed as the era before had it, if the same rules govern."""
         same = before is not None and current.is_governed_as(before.registry)
         earlier = before.governed if before is not None and same else {}
         return {
-            host: stored
+            (host := (service.host, service.scope)): stored
             if (stored := earlier.get(host)) is not None and stored.service is service
-            else _governed(current, service)
-            for host, service in current.services.items()
+            else governed.governed(current, service)
+            for service in current.everything()
         }
 
     def _clusters(self, era: _Era) -> dict[str, Resource]:
         """The clusters of all services: no pod and no endpoint changes them."""
         resources: dict[str, Resource] = {}
         for each in era.governed.values():
-            key = ("clusters", id(each.service), each.origins)
-            arguments = (era.registry, each.service, each.policies, self._config.passthrough_mark)
-            resources.update(self.cache.of_era.get(key, partial(_service_clusters, *arguments), each.service))
+            is_mutual = each.service.key in era.mutual_services
+            peers = governed.peers(each.service, era.trust_domain) if is_mutual else ()
+            key = ("clusters", id(each.service), each.origins, peers)
+            arguments = (era.registry, each, self._config, peers)
+            resources.update(
+                self.cache.of_era.get(key, partial(governed.service_clusters, *arguments), each.service)
+            )
         return resources
 
-    def _endpoints(self, era: _Era, current: Registry) -> dict[str, Resource]:
+    def _endpoints(self, era: _Era, current: Registry, guards: Guards) -> dict[str, Resource]:
         """What stands behind the clusters, service by service."""
         assigned: dict[str, Resource] = {}
         for each in era.governed.values():
-            service, policies = each.service, each.policies
+            service = each.service
             views = current.slices.get(service.key, [])
-            labels = _labels(current, service) if each.has_subsets else []
-            key = ("endpoints", id(service), each.origins, *map(id, (*views, *labels)))
-            make = partial(_assignments, current, service, policies, views)
+            labels = _labels(current, service) if each.has_subsets or current.places else []
+            where = tuple(current.nodes.items()) if current.places else ()
+            guarded = guards.state(current.pods_behind(service.key))
+            key = ("endpoints", id(service), each.origins, where, guarded, *map(id, (*views, *labels)))
+            make = partial(governed.assignments, current, each, views, guards)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:
-            resources = [clusters.passthrough(self._config.passthrough_mark), clusters.blackhole()]
+            resources = [clusters.passthrough(self._config.passthrough_mark)]
+            resources += [clusters.blackhole(), clusters.arrivals()]
             if self._config.observe_address:
                 resources.append(clusters.otlp(self._config.observe_address))
-            return {each.name: _resource(each.name, each) for each in resources}
+            return {each.name: governed.resource(each.name, each) for each in resources}
 
         return self.cache.of_translation.get(("fixed-clusters",), make)
 
     # Pods
 
-    def _pods(
-        self, world: World, era: _Era
-    ) -> tuple[dict[str, Resource], dict[str, Resource], dict[Key, PodPlan]]:
+    def _clients(self, world: World) -> list[Client]:
+        """The pods whose calls are carried."""
         namespaces = {objects.name(namespace): namespace for namespace in world.namespaces}
-        pod_listeners: dict[str, Resource] = {}
-        used: dict[str, Resource] = {}
-        plans: dict[Key, PodPlan] = {}
-        by_namespace: dict[str, dict[int, str]] = {}
+        clients = []
         for pod in world.pods:
             namespace = namespaces.get(objects.namespace(pod))
             client = self.cache.of_translation.get(
                 ("client", id(pod), id(namespace)), partial(kube.client, pod, namespace), (pod, namespace)
             )
-            if client is None:
-                continue
-            names = by_namespace.get(client.key.namespace)
+            if client is not None:
+                clients.append(client)
+        return clients
+
+    def _pods(
+        self, clients: Iterable[Client], era: _Era, current: Registry
+    ) -> tuple[dict[str, Resource], dict[str, Resource], dict[Key, PodPlan]]:
+        pod_listeners: dict[str, Resource] = {}
+        used: dict[str, Resource] = {}
+        plans: dict[Key, PodPlan] = {}
+        by_caller: dict[tuple[View, str], dict[int, str]] = {}
+        for client in clients:
+            view, who = self._view(era, client), era.registry.caller_of(client)
+            names = by_caller.get((view, who))
             if names is None:
-                names = by_namespace[client.key.namespace] = self._tables(era, client.key.namespace, used)
-            layout = self._layout(era, client.key.namespace)
-            listener, inspector = self._pod_listeners(client, layout, names)
-            pod_listeners[listener.name] = listener
-            if inspector is not None:
-                pod_listeners[inspector.name] = inspector
-            inspects = inspector.name if inspector is not None else ""
-            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspects)
+                names = by_caller[view, who] = self._tables(era, view, who, used)
+            layout = self._layout(era, view, who, client.labels)
+            if view.registry_only:
+                layout = self._with_pods(layout, view, current)
+            listener, *inspectors = self._pod_listeners(client, layout, names, era, view.suffix)
+            pod_listeners.update((each.name, each) for each in (listener, *inspectors))
+            inspecting = tuple(each.name for each in inspectors)
+            plans[client.key] = PodPlan(client.key, listener.name, tuple(names.values()), inspecting)
         return pod_listeners, used, plans
 
-    def _layout(self, era: _Era, namespace: str) -> Layout:
-        """What the services ask of the listeners of a namespace's pods."""
-        caller = era.registry.caller(namespace)
-        layout = era.layouts.get(caller)
+    def _view(self, era: _Era, client: Client) -> View:
+        make = partial(era.views.of, client.key.namespace, client.labels)
+        return self.cache.of_translation.get(("view", id(client), id(era.views)), make, (client, era.views))
+
+    def _layout(self, era: _Era, view: View, who: str, labels: Mapping[str, str]) -> Layout:
+        """What the services ask of the listeners of a caller's pods with such labels, as they see them."""
+        profile = era.connections.profile(who, labels)
+        if view.is_plain:
+            view = replace(view, namespace=callers.parse(profile.who).namespace)
+        layout = era.layouts.get((view, profile))
         if layout is None:
-            layout = listeners.layout(era.registry, _HTTP_PORTS, caller)
-            earlier = self._layouts.get(caller)
-            era.layouts[caller] = layout = earlier if earlier == layout and earlier is not None else layout
+            layout = layouts.layout(
+                era.registry,
+                _HTTP_PORTS,
+                profile,
+                era.connections,
+                view,
+                unknown=tables.unknown_cluster(era.registry, view, profile.who),
+                resolvers=self._config.resolvers,
+            )
+            earlier = self._layouts.get((view, profile))
+            layout = earlier if earlier == layout and earlier is not None else layout
+            era.layouts[view, profile] = layout
         return layout
 
-    def _tables(self, era: _Era, namespace: str, used: dict[str, Resource]) -> dict[int, str]:
-        """The names of the tables that callers in a namespace follow, by port; the tables go into `used`."""
+    def _with_pods(self, layout: Layout, view: View, current: Registry) -> Layout:
+        """What is registered are the pods of headless services, too, by addresses that come and go."""
+        services = layouts.headless(current, view)
+        views = [view for service in services for view in current.slices.get(service.key, ())]
+        key = ("with-pods", id(layout), *map(id, (*services, *views)))
+        make = partial(layouts.with_pods, layout, current, services)
+        return self.cache.of_translation.get(key, make, (layout, services, views))
+
+    def _tables(self, era: _Era, view: View, who: str, used: dict[str, Resource]) -> dict[int, str]:
+        """The names of the tables that a caller's pods follow, by port; the tables go into `used`."""
         names = {}
-        for port in sorted(self._layout(era, namespace).http_ports):
-            name = names[port] = tables.table_name(port, namespace)
+        for port in sorted(self._layout(era, view, who, {}).http_ports):
+            name = names[port] = tables.table_name(port, who, view)
             if name not in era.tables_by_name:
-                caller = Caller(port, frozenset({MESH}), namespace)
-                era.tables_by_name[name] = era.tables.mesh(name, caller)
+                namespace = callers.parse(who).namespace
+                caller = Caller(port, frozenset({MESH}), namespace, who if who != namespace else "", view)
+                chosen = era.filters.on_tables(namespace, callers.parse(who).groups)
+                of = Table(port, patches.OUTBOUND)
+                era.tables_by_name[name] = filters.table(era.tables.mesh(name, caller), of, chosen)
             used[name] = era.tables_by_name[name]
         return names
 
     def _pod_listeners(
-        self, client: Client, layout: Layout, names: dict[int, str]
-    ) -> tuple[Resource, Resource | None]:
-        """The pod's own, and its workload's for what is undeclared."""
+        self, client: Client, layout: Layout, names: dict[int, str], era: _Era, suffix: str
+    ) -> list[Resource]:
+        """The pod's own, then its workload's for what is undeclared and for what goes by TLS' name."""
+        get, namespace = self.cache.of_translation.get, client.key.namespace
+        chosen = era.filters.on_listeners(namespace, client.labels)
         labels = matches.labels_text(client.labels)
-        identity = Identity(client.workload, client.key.namespace, client.revision, labels)
-        key = (id(layout), identity, *names.values())
-        arguments = (layout, identity, names, self._observation)
-        body = self.cache.of_translation.get(
-            ("listener", *key), partial(listeners.shared, *arguments), layout
+        own_name = spiffe.identity(era.trust_domain, namespace, client.account)
+        identity = Identity(client.workload, namespace, client.revision, labels, own_name)
+        key = (id(layout), identity, suffix, *names.values(), *(each.rule.origin for each in chosen))
+        make_common = partial(listeners.common, layout, self._observation, suffix, own_name)
+        common = get(("common", id(layout), suffix, own_name), make_common, layout)
+        arguments = (common, identity, names)
+        shared = get(
+            ("listener", *key), partial(filters.shared, partial(listeners.shared, *arguments), chosen), layout
         )
-        make = partial(listeners.pod, client, self._config.netns_dir, body)
-        own = self.cache.of_translation.get(("pod-listener", client.key, client.uid, id(body)), make, body)
-        if not layout.sniffed_ports:
-            return own, None
-        return own, self.cache.of_translation.get(
-            ("inspector", *key), partial(listeners.inspector, *arguments), layout
-        )
+        make = partial(listeners.pod, client, self._config.netns_dir, shared[0], layout.origins, shared[1])
+        own = [get(("pod-listener", client.key, client.uid, id(shared), layout.origins), make, shared)]
+        if layout.inspected_ports:
+            inspect = partial(filters.inside, partial(listeners.inspector, *arguments), chosen)
+            own.append(get(("inspector", *key), inspect, layout))
+        if layout.named:
+            of_names = partial(listeners.names_inspector, common, identity)
+            read = partial(filters.inside, of_names, chosen)
+            own.append(get(("names-inspector", *key), read, layout))
+        return own
 
     def _way_to_inspector(self, name: str) -> Resource:
-        return self.cache.of_translation.get(("way", name), lambda: _resource(name, clusters.inspector(name)))
+        return self.cache.of_translation.get(
+            ("way", name), lambda: governed.resource(name, clusters.inspector(name))
+        )
+
+    # The platform's own parts
+
+    def _outbound(self, era: _Era, used: dict[str, Resource]) -> dict[str, Resource]:
+        """A listener for each HTTP port of services, once somebody calls them; its tables go into `used`."""
+        folder = self._config.outbound_dir
+        if folder is None or not era.registry.calls_out:
+            return {}
+        namespace = self._config.ingress_namespace
+        own_name = spiffe.identity(era.trust_domain, namespace, reach.PLATFORM_WORKLOAD)
+        identity = Identity(reach.PLATFORM_WORKLOAD, namespace, "latest", spiffe=own_name)
+        own = {}
+        for port, table in self._tables(era, View(namespace), namespace, used).items():
+            arguments = (folder, port, table, identity, self._observation)
+            make = partial(listeners.outbound, *arguments)
+            own[listeners.outbound_name(port)] = self.cache.of_translation.get(
+                ("outbound", port, table, own_name), make
+            )
+        return own
 
     # Ingress
 
-    def _ingress(self, world: World, maker: tables.Tables) -> tuple[dict[str, Resource], dict[str, Resource]]:
+    def _ingress(self, world: World, maker: tables.Tables) -> gateways.Ingress:
         selecting = (g for g in world.gateways if g.spec.selector.items() <= reach.INGRESS_SELECTOR.items())
-        servers = rules.at_ports(selecting, ingress_ports(self._config))
         bound = [
             rule
             for rule in world.virtual_services
             if matches.gateway_names(rule.spec.gateways, rule.namespace) != {MESH}
             and rules.heard_at_ingress(rule, maker.registry)
         ]
-        identity = Identity(INGRESS_WORKLOAD, self._config.ingress_namespace, "latest")
-        own_listeners, own_tables = {}, {}
-        secure = [pair for here in servers.values() for pair in here if _is_secure(pair[1])]
-        if secure and world.terminations:
-            origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in secure))
-            place = (self._config.ingress_address, self._config.ingress_tls_port)
-            own_listeners[termination.NAME] = termination.listener(
-                place, world.terminations, identity, self._observation, origins
-            )
-            own_tables[termination.NAME] = maker.ingress(termination.NAME, secure, bound)
-        for number, all_here in servers.items():
-            here = [pair for pair in all_here if not _is_secure(pair[1])]
-            if not here:
-                continue
-            if port_problem(self._config, number):
-                continue  # of a version that was served before this was refused
-            name = listeners.ingress_name(number)
-            origins = tuple(dict.fromkeys(gateway.origin for gateway, _ in here))
-            bind = self._config.ingress_port if number == INGRESS_PORT else number
-            port = listeners.IngressPort(self._config.ingress_address, bind, number)
-            own_listeners[name] = listeners.ingress(port, identity, self._observation, origins)
-            own_tables[name] = maker.ingress(name, here, bound)
-        return own_listeners, own_tables
+        asked = gateways.Asked(
+            servers.at_ports(selecting, ingress_ports(self._config)),
+            bound,
+            world.terminations,
+            world.credentials,
+            self._config.ingress_tls_port,
+            spiffe.identity(world.options.trust_domain, reach.ISTIO_SYSTEM, reach.INGRESS_ACCOUNT),
+        )
+        refused = partial(port_problem, self._config)
+        parts = gateways.ingress(self._config, self._observation, maker, asked, refused)
+        return filters.ingress(maker.registry.filters, parts, asked.gateways)
 
 
-def _is_secure(server: istio.Server) -> bool:
-    return server.port.protocol.upper() == "HTTPS"
+def _secrets(world: World, era: _Era) -> Iterator[Resource]:
+    """Certificates and authorities as they are now, whatever era."""
+    ingress = era.ingress
+    for each in world.terminations:
+        yield credentials.certificate_resource(each.certificate)
+    contents = world.credentials.contents
+    for key in ingress.certificates:
+        if (certificate := contents[key].certificate) is not None:
+            yield credentials.certificate_resource(certificate)
+    for key in ingress.authorities:
+        if (authorities := contents[key].authorities) is not None:
+            yield credentials.authorities_resource(authorities)
+    for key in era.shown:
+        yield from origination.secrets(key, contents)
 
 
 def _joined(
@@ -365,13 +455,13 @@ def _joined(
     return joined
 
 
-def _services(kind: Kind[Any], rule: Rule[Any], cluster_domain: str) -> list[Provided]:
-    return list(kind.services(rule, cluster_domain))
-
-
 def ingress_ports(config: MeshConfig) -> dict[int, int]:
-    """The port numbers of Gateways that mean the ingress port of this machine, its own among them."""
-    return dict.fromkeys((*_INGRESS_PORTS, config.ingress_port), INGRESS_PORT)
+    """The port numbers of Gateways that mean the two ingress ports of this machine, their own among them."""
+    return (
+        dict.fromkeys(servers.INGRESS_NUMBERS, servers.INGRESS_PORT)
+        | dict.fromkeys(servers.TLS_NUMBERS, servers.INGRESS_TLS_PORT)
+        | {config.ingress_tls_port: servers.INGRESS_TLS_PORT, config.ingress_port: servers.INGRESS_PORT}
+    )
 
 
 def port_problem(config: MeshConfig, number: int) -> str:
@@ -392,54 +482,6 @@ def roots(config: MeshConfig) -> frozenset[str]:
     return frozenset({reach.ISTIO_SYSTEM, config.ingress_namespace})
 
 
-def _slice(obj: Object) -> registry.Slice:
-    return tuple(kube.endpoints(obj))
-
-
-def _governed(current: Registry, service: Service) -> _Governed:
-    policies = {scope: current.policy(service.host, scope) for scope in ("", *current.scopes(service.host))}
-    origins = tuple((scope, policy.origins) for scope, policy in policies.items())
-    return _Governed(service, policies, origins, any(policy.subsets for policy in policies.values()))
-
-
 def _labels(current: Registry, service: Service) -> list[Mapping[str, str]]:
     """The labels of the pods behind a service, in a stable order."""
     return [current.labels[pod] for pod in sorted(current.pods_behind(service.key)) if pod in current.labels]
-
-
-def _resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] = ()) -> Resource:
-    body = wire.encode(message)
-    return Resource(name, wire.digest(body), body, origins)
-
-
-def _service_clusters(
-    current: Registry, service: Service, policies: Mapping[str, registry.Policy], passthrough_mark: int
-) -> dict[str, Resource]:
-    resources = {}
-    for scope, policy in policies.items():
-        for port in service.ports:
-            for subset in ("", *policy.subsets):
-                name = proxy.cluster_name(service.host, port.number, subset, scope)
-                with registry.blaming(policy.origins):
-                    traffic = current.traffic(service.host, subset, port.number, scope)
-                    cluster = clusters.cluster(name, port.protocol, traffic, service.host, passthrough_mark)
-                    resources[name] = _resource(name, cluster, policy.origins)
-    return resources
-
-
-def _assignments(
-    current: Registry,
-    service: Service,
-    policies: Mapping[str, registry.Policy],
-    views: Iterable[registry.Slice],
-) -> dict[str, Resource]:
-    resources = {}
-    for scope, policy in policies.items():
-        for port in service.ports:
-            behind = [endpoint for view in views for name, endpoint in view if name == port.name]
-            for subset in ("", *policy.subsets):
-                labels = policy.subsets[subset].labels if subset else {}
-                name = proxy.cluster_name(service.host, port.number, subset, scope)
-                chosen = clusters.in_subset(behind, labels, current.labels)
-                resources[name] = _resource(name, clusters.load_assignment(name, chosen))
-    return resources

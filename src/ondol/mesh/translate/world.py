@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ondol.api.objects import Key, Object
+from ondol.mesh.identity.authority import Issued
+from ondol.mesh.model import mesh_options
+from ondol.mesh.model.mesh_options import MeshOptions
+from ondol.mesh.translate.credentials import Credentials
 from ondol.mesh.translate.registry import DestinationRule, Gateway, Registry, Rule, VirtualService
 from ondol.mesh.translate.rules import MeshRules
 from ondol.mesh.translate.termination import Termination
+from ondol.mesh.translate.views import Sidecar
 from ondol.mesh.xds.types import Snapshot
 
 
@@ -24,7 +29,22 @@ class World:
     rules: Mapping[str, Sequence[Rule[Any]]] = field(default_factory=dict)
     """The objects of the mesh's own kinds, by kind: each is typed, valid, and equal only to itself."""
     terminations: Sequence[Termination] = ()
-    """The certificates of the ingress."""
+    """The certificates of Ingresses."""
+    addresses: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
+    """The automatic addresses of ServiceEntries: by kind, namespace and name, then by host."""
+    credentials: Credentials = field(default_factory=Credentials)
+    """The Secrets that Gateways and DestinationRules name."""
+    options: MeshOptions = mesh_options.DEFAULTS
+    """Istio's configuration of the mesh."""
+    certificates: Mapping[str, Issued] = field(default_factory=dict)
+    """What the mesh's authority has issued, by identity."""
+    roots: bytes = b""
+    """What the mesh trusts, PEM."""
+    opening: frozenset[str] = frozenset()
+    """Uids of pods that run and are about to be guarded: until they are, nothing is asked of their calls."""
+    closed: frozenset[str] = frozenset()
+    """Slots of filters by which something is asked already: no pod that joins opens its workload again."""
+    nodes: Sequence[Object] = ()
 
     def of(self, kind: str) -> Sequence[Rule[Any]]:
         return self.rules.get(kind, ())
@@ -38,6 +58,10 @@ class World:
         return self.of("DestinationRule")
 
     @property
+    def sidecars(self) -> Sequence[Sidecar]:
+        return self.of("Sidecar")
+
+    @property
     def gateways(self) -> Sequence[Gateway]:
         return self.of("Gateway")
 
@@ -49,12 +73,17 @@ class PodPlan:
     pod: Key
     listener: str
     tables: tuple[str, ...]
-    inspector: str = ""
-    """The listener inside the proxy that looks at what is undeclared, if anything is."""
+    inspectors: tuple[str, ...] = ()
+    """The listeners inside the proxy that look at what is undeclared, and at the names that TLS asks for."""
+    arrivals: str = ""
+    """The listener for what arrives, if anything is asked of that."""
+    filters: tuple[str, ...] = ()
+    """What decides about requests that arrive."""
 
     @property
     def listeners(self) -> tuple[str, ...]:
-        return (self.listener, self.inspector) if self.inspector else (self.listener,)
+        own = (self.listener, *self.inspectors)
+        return (*own, self.arrivals) if self.arrivals else own
 
 
 @dataclass(frozen=True, slots=True)

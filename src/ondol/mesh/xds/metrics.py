@@ -19,6 +19,7 @@ _TYPES: Final = {
     types.CLUSTER: "cds",
     types.ENDPOINTS: "eds",
     types.SECRET: "sds",
+    types.EXTENSION: "ecds",
     types.LISTENER: "lds",
     types.ROUTES: "rds",
 }

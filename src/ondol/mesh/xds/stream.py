@@ -5,8 +5,8 @@ answer before the next type is sent, then takes away clusters that nothing refer
 client never holds a route to a cluster it has not warmed (make before break). Endpoints alone do
 not wait for the clusters' answer, for Envoy gives that only when they have warmed. A refused response
 that held several resources is sent again one by one, so that each gets an answer of its own. A refused
-resource is sent again when its version changes, when it returns after another version stood in its
-place, and on `retry`.
+resource is sent again when its version or an object that it is made of changes, when it returns after
+another version stood in its place, and on `retry`.
 
 Example: the client has cluster `a` and route table `80`, which leads to `a`. The next snapshot has cluster
 `b` instead, and a table `80` that leads there. What is sent, each after the answer to the one before: CDS
@@ -23,7 +23,7 @@ from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Outcome, Rejected, Request, Resource, Response, Snapshot
 
 _WILDCARD = "*"
-_BROKEN_LAST = (types.CLUSTER, types.ENDPOINTS, types.SECRET)
+_BROKEN_LAST = (types.CLUSTER, types.ENDPOINTS, types.SECRET, types.EXTENSION)
 """Types taken away only when nothing that refers to them is left."""
 
 
@@ -36,7 +36,7 @@ class _Subscription:
     running: dict[str, Resource | None] = field(default_factory=dict)
     """Names the client has; None where only a version from before this stream is known."""
     versions: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Resource] = field(default_factory=dict)
     resend: set[str] = field(default_factory=set)
     reported_absent: set[str] = field(default_factory=set)
     suspects: deque[str] = field(default_factory=deque)
@@ -52,9 +52,9 @@ class _Subscription:
     def forgive(self, offered: types.Resources) -> None:
         """Keep refusals only of what is still offered as it was: what comes back is judged anew."""
         self.refused = {
-            name: version
-            for name, version in self.refused.items()
-            if (resource := offered.get(name)) is not None and resource.version == version
+            name: refused
+            for name, refused in self.refused.items()
+            if (resource := offered.get(name)) is not None and _is_same(refused, resource)
         }
 
 
@@ -133,7 +133,7 @@ class Stream:
         for name in sent.removed:
             subscription.forget(name)
         for resource in sent.resources:
-            subscription.refused[resource.name] = resource.version
+            subscription.refused[resource.name] = resource
             running = subscription.running.get(resource.name)
             self._outcomes.append(Rejected(sent.type_url, resource, message, running))
 
@@ -246,8 +246,16 @@ def _changed(subscription: _Subscription, offered: types.Resources) -> tuple[Res
     return tuple(resource for resource in candidates if _is_due(subscription, resource))
 
 
+def _is_same(refused: Resource | None, resource: Resource) -> bool:
+    """Whether it is what was refused: the same bytes, made of the same versions of the same objects.
+
+    An object that is deleted and made again makes the same bytes, and is to hear of its own refusal.
+    """
+    return refused is not None and (refused.version, refused.origins) == (resource.version, resource.origins)
+
+
 def _is_due(subscription: _Subscription, resource: Resource) -> bool:
-    if subscription.refused.get(resource.name) == resource.version:
+    if _is_same(subscription.refused.get(resource.name), resource):
         return False
     if resource.name in subscription.resend:
         return True

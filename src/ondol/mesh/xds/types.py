@@ -17,7 +17,10 @@ LISTENER: Final = f"{_API}listener.v3.Listener"
 ROUTES: Final = f"{_API}route.v3.RouteConfiguration"
 SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - the name of a type
 
-MAKE_ORDER: Final = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES)
+EXTENSION: Final = f"{_API}core.v3.TypedExtensionConfig"
+"""Filters that listeners name."""
+
+MAKE_ORDER: Final = (CLUSTER, ENDPOINTS, SECRET, LISTENER, ROUTES, EXTENSION)
 """Make before break: what is referred to is sent before what refers to it."""
 
 IMPLICIT_WILDCARD: Final = frozenset({CLUSTER, LISTENER})
@@ -47,6 +50,8 @@ class Resource:
     version: str
     body: bytes
     origins: tuple[Origin, ...] = ()
+    carries: tuple[Origin, ...] = ()
+    """Objects whose words it has, too, but which are not to blame where it is refused."""
 
 
 Resources: TypeAlias = Mapping[str, Resource]

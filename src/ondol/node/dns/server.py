@@ -21,6 +21,7 @@ from ondol.node import shares
 from ondol.node.dns import codec, records
 from ondol.node.dns.counts import Counts
 from ondol.node.dns.forwarding import Forwarder, exactly
+from ondol.node.dns.outside import Nothing, Outside
 from ondol.node.network import services
 from ondol.node.shares import Shares
 from ondol.sdk import Informer
@@ -71,12 +72,20 @@ class DnsServer:
     """Answers for `zone` from `view`, and has the `forwarder` asked for other names."""
 
     def __init__(
-        self, zone: str, view: records.View, forwarder: Forwarder, clock: Clock, counts: Counts | None = None
+        self,
+        zone: str,
+        view: records.View,
+        forwarder: Forwarder,
+        clock: Clock,
+        counts: Counts | None = None,
+        *,
+        outside: Outside | None = None,
     ) -> None:
         self._clock = clock
         self._zone = zone
         self._view = view
         self._forwarder = forwarder
+        self._outside = outside or Nothing()
         self._counts = counts or Counts()
         self._connections = Shares(_CONNECTIONS_MAX, _CONNECTIONS_EACH_MAX)
         self._sending = anyio.Lock()  # the socket takes one datagram at a time
@@ -90,12 +99,14 @@ class DnsServer:
         task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Answer until cancelled; questions wait at the sockets that `listeners` keep for the next server."""
-        udp = await anyio.abc.UDPSocket.from_socket(_bound(listeners, socket.SOCK_DGRAM, address, port))
-        listener = await anyio.abc.SocketListener.from_socket(
-            _bound(listeners, socket.SOCK_STREAM, address, port)
-        )
         self._counts.server = f"dns://{address}:{port}"
-        async with udp, listener, anyio.create_task_group() as tasks:
+        async with (
+            await anyio.abc.UDPSocket.from_socket(_bound(listeners, socket.SOCK_DGRAM, address, port)) as udp,
+            await anyio.abc.SocketListener.from_socket(
+                _bound(listeners, socket.SOCK_STREAM, address, port)
+            ) as listener,
+            anyio.create_task_group() as tasks,
+        ):
             tasks.start_soon(listener.serve, self._connection)
             tasks.start_soon(self._forwarder.probe, self._zone)
             task_status.started()
@@ -176,6 +187,8 @@ class DnsServer:
         if code != codec.NOERROR:
             return ".", codec.reply(question, code=code, authoritative=False, size_max=size_max)
         answer = records.answer(question.name, question.type, self._zone, self._view)
+        if not answer.is_ours or answer.code == codec.NXDOMAIN:
+            answer = self._of_mesh(question.name, question.type, asker) or answer
         if not answer.is_ours:
             return ".", await self._forwarder.ask(question, size_max, asker)
         answers = list(answer.records)
@@ -185,6 +198,16 @@ class DnsServer:
         return self._zone, codec.reply(
             question, answers, code=answer.code, authority=authority, extra=answer.extra, size_max=size_max
         )
+
+    def _of_mesh(self, name: str, type: int, asker: str) -> records.Answer | None:
+        """Of a host that the mesh has an address for; none of IPv6, by which calls would go past it."""
+        if type not in (codec.A, codec.AAAA, codec.ANY):
+            return None
+        addresses = self._outside.addresses(name, asker)
+        if addresses is None:
+            return None
+        listed = [codec.address(name, each, records.TTL_S) for each in addresses]
+        return records.Answer(records=[each for each in listed if type in (each.type, codec.ANY)])
 
     def _objection(self, question: codec.Question) -> int:
         if question.opcode != 0:
@@ -200,6 +223,8 @@ class DnsServer:
         listed: list[codec.Record] = []
         for _ in range(_CHAIN_MAX):
             answer = records.answer(name, question.type, self._zone, self._view)
+            if not answer.is_ours or answer.code == codec.NXDOMAIN:
+                answer = self._of_mesh(name, question.type, asker) or answer
             if not answer.is_ours:
                 return [*listed, *await self._forwarder.chain(question, name, asker)]
             listed += answer.records

@@ -203,7 +203,10 @@ class Removing:
             return
 
     async def look_after_begun(self) -> None:
-        """Remove folders that were begun for claims that are gone, and have no volume."""
+        """Remove folders that were begun for claims that are gone, and have no volume; keep those that have.
+
+        A claim whose volume was made, but not heard of before it was bound, asks for nothing any more.
+        """
         while True:
             for name in await self._folders.marked():
                 try:
@@ -214,15 +217,15 @@ class Removing:
 
     async def _settle(self, name: str) -> None:
         listed = (await self._client.list(resources.PERSISTENT_VOLUME_CLAIM)).items
-        is_awaited = any(
-            documents.name_of(claim) == name and not objects.is_deleting(claim) for claim in listed
-        )
-        if is_awaited:
-            return
+        claims = (each for each in listed if documents.name_of(each) == name)
+        claim = next((each for each in claims if not objects.is_deleting(each)), None)
+        if claim is not None and not objects.spec(claim).get("volumeName"):
+            return  # it is being provided for
         try:
             await self._client.get(resources.PERSISTENT_VOLUME, name)
         except errors.NotFound:
-            await self._folders.remove(name)
+            if claim is None:
+                await self._folders.remove(name)
         else:
             await self._folders.keep(name)
 

@@ -7,6 +7,7 @@ platform's own ports come first, then the addresses that the API gave to one Ser
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -61,10 +62,10 @@ def settle(
     """Decide who has what.
 
     `reserved` are the platform's own ports and `in_use` those on which a program of the machine listens;
-    who was granted a port `before` keeps it though a program has opened it since.
+    who was granted a port `before` keeps it though a program has opened it since, and before its equals.
     """
     book = _Book(reserved, in_use, frozenset(before), is_local)
-    for entry, place in sorted(_places(entries), key=_rank):
+    for entry, place in sorted(_places(entries), key=functools.partial(_rank, before=book.before)):
         book.enter(entry.owner, place, is_assigned=place in entry.assigned)
     granted = [
         dataclasses.replace(entry, places=tuple(p for p in entry.places if (entry.owner, p) in book.granted))
@@ -77,9 +78,11 @@ def _places(entries: Iterable[Entry]) -> Iterator[tuple[Entry, HostPort]]:
     return ((entry, place) for entry in entries for place in entry.places)
 
 
-def _rank(place_of_entry: tuple[Entry, HostPort]) -> tuple[object, ...]:
+def _rank(place_of_entry: tuple[Entry, HostPort], before: Collection[Grant]) -> tuple[object, ...]:
+    """Times of creation are whole seconds: of two that are as old, one that has the place keeps it."""
     entry, place = place_of_entry
-    return (place not in entry.assigned, entry.created, entry.owner, place)
+    is_new = (entry.owner.uid, place) not in before
+    return (place not in entry.assigned, entry.created, is_new, entry.owner, place)
 
 
 @dataclass(slots=True)

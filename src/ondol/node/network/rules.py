@@ -14,11 +14,14 @@ from typing import Final
 
 from ondol.api import dataplane
 from ondol.contracts import proxy
+from ondol.contracts.mesh import PROBES_FROM
 
 MESH_OUTBOUND_PORT: Final = 15001
+MESH_INBOUND_PORT: Final = 15006
 BOUND: Final = "bound"
 """The set of what pods send from, in the table of the bridge."""
 _POD_TABLE: Final = "inet ondol-mesh"
+_GUARD_TABLE: Final = "ip ondol-guard"
 _BRIDGES: Final = "ondol*"
 """The bridges of all platforms on the machine."""
 _NEVER_DIALLED: Final = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16")
@@ -99,6 +102,30 @@ def _captured(capture: dataplane.Capture) -> Iterator[str]:
     if capture.ranges is None:
         yield f"meta nfproto ipv4 meta l4proto tcp {redirect}"
     yield from (f"ip daddr {network} meta l4proto tcp {redirect}" for network in capture.ranges or ())
+
+
+def guard(capture: dataplane.Capture, *, seals: bool) -> str:
+    """Inside a pod: TCP that arrives goes to the proxy. What the node probes, and what is excluded, does not.
+
+    Nothing accepts the packets when no proxy listens: connections are refused, never let past. With `seals`
+    what arrived before, and is not turned, is reset.
+    """
+    lines = [f"ip saddr {PROBES_FROM} return"]
+    if capture.excluded_inbound_ports:
+        lines.append(f"tcp dport {_set(capture.excluded_inbound_ports)} return")
+    ports = capture.inbound_ports
+    taken = "meta l4proto tcp" if ports is None else f"tcp dport {_set(ports)}" if ports else ""
+    arrivals = ["type nat hook prerouting priority -100; policy accept;", 'iifname != "eth0" return', *lines]
+    sealed = ["type filter hook input priority -10; policy accept;", 'iifname != "eth0" return', *lines]
+    if taken:
+        arrivals.append(f"{taken} redirect to :{MESH_INBOUND_PORT}")
+        sealed.append(f"{taken} ct direction original ct status & dnat == 0 reject with tcp reset")
+    chains = {"arrivals": arrivals, **({"sealed": sealed} if seals else {})}
+    bodies = [
+        f"  chain {name} {{\n" + "".join(f"    {line}\n" for line in chain) + "  }\n"
+        for name, chain in chains.items()
+    ]
+    return replaced(_GUARD_TABLE, "".join(bodies))
 
 
 def _set(members: Iterable[object]) -> str:
@@ -200,6 +227,9 @@ def host(
     - What the proxy dials for the ingress begins in the host's own namespace: it reaches neither the host's
       loopback nor its link, and where the caller chose the address (`passthrough`) none of the host's own.
       What it dials for a pod begins in that pod's, and is judged as all that comes from there.
+    - Guarded pods let past what the node probes: nobody else sends from that address. It goes by where a
+      packet is going: one to a Service's address or port still has the interface of its way before that was
+      translated.
     """
     bridge = _bridge(instance)
     mark = proxy.mark(instance)
@@ -211,6 +241,7 @@ def host(
         f'    iifname "{_ports(instance)}" drop\n'
         f'    iifname "{bridge}" ip daddr 127.0.0.0/8 drop\n'
         f'    iifname "{bridge}" ip saddr != {pods} drop\n'
+        f'    iifname != "lo" ip saddr {PROBES_FROM} drop\n'
         "  }\n"
         "  chain forward {\n"
         "    type filter hook forward priority -20; policy accept;\n"
@@ -225,6 +256,7 @@ def host(
         "  chain output {\n"
         "    type filter hook output priority -20; policy accept;\n"
         f"    ip daddr {services} reject\n"
+        f"    ip saddr {PROBES_FROM} ip daddr {pods} meta skuid != 0 reject\n"
         f"    {strangers_mark(instance)} ip daddr {pods} reject\n"
         f"    meta mark {{ {mark:#x}, {passthrough:#x} }} ip daddr {{ {', '.join(_NEVER_DIALLED)} }} reject\n"
         f"    meta mark {passthrough:#x} fib daddr type {{ local, broadcast, multicast }} reject\n"

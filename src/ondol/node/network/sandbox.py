@@ -14,17 +14,21 @@ import hashlib
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ondol.api import dataplane, sysctls
 from ondol.base import errors, log
+from ondol.contracts.mesh import PROBES_FROM
 from ondol.node import linux
 from ondol.node.network import connections, local, netlink, nft, rules
 
 _KINDS: Final = {"net": linux.CLONE_NEWNET, "ipc": linux.CLONE_NEWIPC, "uts": linux.CLONE_NEWUTS}
+PREPARED: Final = "prepared-"
+"""How names of sandboxes begin that are no pod's yet."""
+ALL_KINDS: Final = ("net", "uts", "ipc")
 _FOLDERS: Final = {"net": "netns", "ipc": "ipcns", "uts": "utsns", "pid": "pidns"}
 _POD_SYSCTLS: Final = (
     ("net/ipv4/ip_unprivileged_port_start", "0"),
@@ -89,6 +93,7 @@ def prepare_host(network: Network, living: Mapping[str, ipaddress.IPv4Address] |
         Path("/sys/class/net", network.bridge, "bridge/no_linklocal_learn").write_text("1")
         index = socket.if_nametoindex(network.bridge)
         host.add_address(index, ipaddress.IPv4Interface((network.gateway, network.pods.prefixlen)))
+        host.add_address(index, ipaddress.IPv4Interface((PROBES_FROM, 32)))
         host.set_up(index)
     _set_sysctl("net/ipv4/ip_forward", "1")
     # An interface's own counts where the one for all is off. A pod that was told to go to another directly
@@ -112,7 +117,7 @@ def remove_host(network: Network) -> None:
     # The rules first: to take one pod at a time out of them costs some 12 ms each.
     for table in (rules.host_table, rules.service_table, rules.policy_table, rules.bridge_table):
         nft.run(rules.removed(table(network.instance)))
-    for uid in existing(network):
+    for uid in [*existing(network), *left_prepared(network)]:
         destroy(network, uid)
     with netlink.Netlink() as host:
         host.delete(network.bridge)
@@ -120,24 +125,47 @@ def remove_host(network: Network) -> None:
 
 def existing(network: Network) -> list[str]:
     """Pods that have a sandbox, or part of one."""
-    uids: set[str] = set()
+    return [name for name in _names(network) if not name.startswith(PREPARED)]
+
+
+def left_prepared(network: Network) -> list[str]:
+    """What was prepared, also by an earlier agent, and became no pod's."""
+    return [name for name in _names(network) if name.startswith(PREPARED)]
+
+
+def _names(network: Network) -> list[str]:
+    names: set[str] = set()
     for folder in _FOLDERS.values():
         path = network.run_dir / folder
-        uids.update(entry.name for entry in path.iterdir()) if path.exists() else None
-    return sorted(uids)
+        names.update(entry.name for entry in path.iterdir()) if path.exists() else None
+    return sorted(names)
 
 
-def create(network: Network, wiring: Wiring) -> dict[str, str]:
-    """Make the sandbox; namespace kinds and the paths that stand for them. Blocks a few milliseconds."""
+def create(network: Network, wiring: Wiring, prepared: str = "") -> dict[str, str]:
+    """Make the sandbox; namespace kinds and the paths that stand for them. Blocks a few milliseconds.
+
+    `prepared` names namespaces of `prepare` that become the pod's; its kinds are all.
+    """
     destroy(network, wiring.uid)
     kinds = kinds_of(wiring)
     if kinds:
-        linux.in_own_thread(lambda: _build(network, wiring, kinds))
+        linux.in_own_thread(lambda: _build(network, wiring, kinds, prepared))
         if wiring.address is not None:
             bound = _bound(network, wiring.uid, wiring.address)
             netlink.add_bridge_set_element(rules.bridge_table_name(network.instance), rules.BOUND, bound.key)
             _reflect(network.port(wiring.uid))
     return {kind: str(network.namespace_path(kind, wiring.uid)) for kind in kinds}
+
+
+def prepare(network: Network, name: str, direct: Iterable[ipaddress.IPv4Address]) -> None:
+    """Make namespaces for a pod that is not there yet, which redirect to the proxy. Blocks."""
+
+    def build() -> None:
+        _make(network, name, ALL_KINDS)
+        nft.run(rules.mesh_redirect(sorted(direct)))
+
+    destroy(network, name)
+    linux.in_own_thread(build)
 
 
 def _bound(network: Network, uid: str, address: ipaddress.IPv4Address) -> rules.Bound:
@@ -161,7 +189,7 @@ def _unbind(network: Network, port: str) -> None:
 def kinds_of(wiring: Wiring) -> Sequence[str]:
     """The namespaces the pod has of its own."""
     owned = {"net": wiring.address is not None, "uts": wiring.address is not None, "ipc": wiring.own_ipc}
-    return [kind for kind, is_owned in owned.items() if is_owned]
+    return tuple(kind for kind, is_owned in owned.items() if is_owned)
 
 
 def _reflect(port: str) -> None:
@@ -173,6 +201,17 @@ def _reflect(port: str) -> None:
     Path("/sys/class/net", port, "brport", "hairpin_mode").write_text("1")
 
 
+def guard(network: Network, uid: str, capture: dataplane.Capture, *, seals: bool) -> None:
+    """Turn what arrives at the pod to the proxy, past its containers; safe to repeat. Blocks."""
+    namespace = str(network.namespace_path("net", uid))
+
+    def build() -> None:
+        linux.enter(namespace, linux.CLONE_NEWNET)
+        nft.run(rules.guard(capture, seals=seals))
+
+    linux.in_own_thread(build)
+
+
 def _let_proxy_pass(namespace: str) -> None:
     """In a pod whose redirect an earlier version made: or the proxy, which dials from there, calls itself."""
     linux.enter(namespace, linux.CLONE_NEWNET)
@@ -180,25 +219,43 @@ def _let_proxy_pass(namespace: str) -> None:
         nft.run(batch)
 
 
-def _build(network: Network, wiring: Wiring, kinds: Sequence[str]) -> None:
+def _build(network: Network, wiring: Wiring, kinds: Sequence[str], prepared: str) -> None:
     # What the machine itself offers is reached past the proxy, which dials none of its addresses.
-    direct = {network.gateway, *local.addresses()} if wiring.redirect else set()
+    direct = {network.gateway, *local.addresses()} if wiring.redirect and not prepared else set()
     with netlink.Netlink() as host:
         bridge = socket.if_nametoindex(network.bridge) if wiring.address else 0
-        flags = 0
-        for kind in kinds:
-            flags |= _KINDS[kind]
-        linux.unshare(flags)
-        for kind in kinds:
-            _keep(kind, network.namespace_path(kind, wiring.uid))
+        if prepared:
+            _move_into(network, prepared, wiring.uid, kinds)
+        else:
+            _make(network, wiring.uid, kinds)
         if "uts" in kinds:
             socket.sethostname(wiring.hostname)
         if wiring.address is not None:
-            if wiring.redirect:
+            if wiring.redirect and not prepared:
                 nft.run(rules.mesh_redirect(sorted(direct), wiring.capture))
             _attach(network, wiring, wiring.address, host, bridge)
     for name, value in wiring.sysctls:
         _set_own_sysctl(name, value, kinds)
+
+
+def _make(network: Network, name: str, kinds: Sequence[str]) -> None:
+    """New namespaces, in which the calling thread is from then on."""
+    flags = 0
+    for kind in kinds:
+        flags |= _KINDS[kind]
+    linux.unshare(flags)
+    for kind in kinds:
+        _keep(kind, network.namespace_path(kind, name))
+
+
+def _move_into(network: Network, prepared: str, uid: str, kinds: Sequence[str]) -> None:
+    """Enter what was prepared, and have it stand under the pod's name alone."""
+    for kind in kinds:
+        former = network.namespace_path(kind, prepared)
+        linux.enter(str(former), _KINDS[kind])
+        _keep(kind, network.namespace_path(kind, uid))
+        linux.unmount_all(str(former))
+        former.unlink()
 
 
 def _set_own_sysctl(name: str, value: str, kinds: Sequence[str]) -> None:

@@ -99,6 +99,7 @@ async def create(
             stdin_once=bool(container.get("stdinOnce")),
             terminal=bool(container.get("tty")),
             handler=record.runtime,
+            image=unpacked.image.id,
         )
         handle = await engines.runtime.create(creation)
     finally:

@@ -27,6 +27,8 @@ from ondol.node.pods.model import (
 
 DEFAULT_GRACE_S: Final = 30
 EVICTED: Final = "Evicted"
+SEAL_AFTER_S: Final = 2.0
+"""For so long what arrived at a pod before it was guarded may go on: callers come anew by then."""
 EVICTION_GRACE_S: Final = 1.0  # as the kubelet's immediate eviction
 
 
@@ -43,6 +45,13 @@ class PrepareVolumes:
 @dataclass(frozen=True, slots=True)
 class RefreshVolumes:
     """Bring the content of written volumes up to date with what they show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Turn what arrives to the proxy; `seals` ends what arrived before, too."""
+
+    seals: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,15 @@ class Finish:
 
 ContainerAction: TypeAlias = Create | Start | Stop | Resize
 Action: TypeAlias = (
-    SetUpSandbox | PrepareVolumes | RefreshVolumes | EndResize | Fail | TearDown | Finish | ContainerAction
+    SetUpSandbox
+    | PrepareVolumes
+    | RefreshVolumes
+    | Guard
+    | EndResize
+    | Fail
+    | TearDown
+    | Finish
+    | ContainerAction
 )
 
 
@@ -134,7 +151,7 @@ STAGES: Final[Mapping[Stage, StageFacts]] = {
     ),
     Stage.RUNNING: StageFacts(
         "containers are made, run and are made again, each in its turn",
-        (RefreshVolumes, Create, Start, Stop, Resize, EndResize, Fail),
+        (RefreshVolumes, Guard, Create, Start, Stop, Resize, EndResize, Fail),
         (Stage.STOPPING, Stage.CLEARING),
     ),
     Stage.STOPPING: StageFacts(
@@ -256,11 +273,26 @@ def _running(pod: Spec, record: Record, facts: Facts) -> _Ahead:
     specs = [*runnable(pod, record), *pod_spec.ephemeral_containers(pod)]
     ahead = [_next_of(pod, spec, record, facts) for spec in specs]
     is_resized = record.resize_progress is not None and resizing.is_settled(pod, record)
-    first = (*((RefreshVolumes(),) if is_stale else ()), *((EndResize(),) if is_resized else ()))
+    guard = _guard(record, facts)
+    first = (
+        *((RefreshVolumes(),) if is_stale else ()),
+        *guard.actions,
+        *((EndResize(),) if is_resized else ()),
+    )
     return _Ahead(
         (*first, *(action for each in ahead for action in each.actions)),
-        min((each.wake_at for each in ahead if each.wake_at is not None), default=None),
+        min((each.wake_at for each in (guard, *ahead) if each.wake_at is not None), default=None),
     )
+
+
+def _guard(record: Record, facts: Facts) -> _Ahead:
+    """What arrived before may end by itself for a while; a new pod has nothing that did."""
+    if not facts.is_guard_asked or record.is_sealed or PodStep.GUARD in facts.busy:
+        return _Ahead()
+    if record.guarded_at is None or not record.is_any_running:
+        return _Ahead((Guard(seals=not record.is_any_running),))
+    due = record.guarded_at + SEAL_AFTER_S
+    return _Ahead((Guard(seals=True),)) if facts.now >= due else _Ahead(wake_at=due)
 
 
 def runnable(pod: Spec, record: Record) -> Sequence[Spec]:

@@ -12,6 +12,7 @@ from ondol.node.images.images import Images
 from ondol.node.images.rootfs import RootFolders
 from ondol.node.metrics.books import Books
 from ondol.node.network.ipam import AddressPool
+from ondol.node.network.prepared import PreparedSandboxes
 from ondol.node.network.sandbox import Network
 from ondol.node.pods.sources import Sources
 from ondol.node.runtime.port import Runtime
@@ -25,6 +26,7 @@ class Engines:
     images: Images
     roots: RootFolders
     network: Network
+    prepared: PreparedSandboxes
     addresses: AddressPool
     sources: Sources
     books: Books

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ondol.base.clock import Clock
+from ondol.contracts.mesh import PROBES_FROM
 from ondol.node.pods import http_probe, probing
 from ondol.node.pods.host import Host
 from ondol.node.pods.model import Attempt, Record, Spec
@@ -15,7 +16,10 @@ def target_of(host: Host, record: Record, container: Spec, attempt: Attempt) -> 
     if handle is None:
         raise ValueError("a container that was not created cannot be probed")
     address = record.address or host.config.host_ip
-    return Target(address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s))
+    asked_from = PROBES_FROM if record.address and host.config.mesh_enabled else None
+    return Target(
+        address, ports, lambda args, timeout_s: host.runtime.exec(handle, args, timeout_s), asked_from
+    )
 
 
 async def run(hook: Spec, target: Target, clock: Clock, timeout_s: float) -> str:

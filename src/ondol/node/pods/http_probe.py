@@ -84,15 +84,16 @@ async def get(action: Spec, target: Target, timeout_s: float, clock: Clock, *, a
     url = first_url(action, target)
     try:
         with clock.fail_after(timeout_s):
-            return await _follow(url, headers(action.get("httpHeaders") or (), agent))
+            sent = headers(action.get("httpHeaders") or (), agent)
+            return await _follow(url, sent, None if action.get("host") else target.asked_from)
     except TimeoutError as error:
         raise TimeoutError(f'Get "{url.geturl()}": no answer within {timeout_s:g}s') from error
 
 
-async def _follow(first: SplitResult, sent: Sequence[Header]) -> Response:
+async def _follow(first: SplitResult, sent: Sequence[Header], asked_from: str | None) -> Response:
     url, host, extra = first, _host_header(sent), list[Header]()
     for _ in range(_REDIRECTS_MAX):
-        response = await _once(url, host, [*sent, *extra])
+        response = await _once(url, host, [*sent, *extra], asked_from)
         location = response.headers.get("location", "")
         if response.status not in _FOLLOWED or not location:
             return response
@@ -144,12 +145,12 @@ def _host_header(sent: Iterable[Header]) -> str:
     return next((value for name, value in sent if name.lower() == "host"), "")
 
 
-async def _once(url: SplitResult, host: str, sent: Sequence[Header]) -> Response:
+async def _once(url: SplitResult, host: str, sent: Sequence[Header], asked_from: str | None) -> Response:
     if url.scheme not in ("http", "https"):
         raise BadAnswer(f'Get "{url.geturl()}": unsupported protocol scheme "{url.scheme}"')
     name, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     try:
-        stream = await _connect(name, port, tls=url.scheme == "https")
+        stream = await _connect(name, port, asked_from, tls=url.scheme == "https")
     except _LOST as error:
         raise OSError(f'Get "{url.geturl()}": {dial_failure(name, port, error)}') from error
     try:
@@ -160,10 +161,12 @@ async def _once(url: SplitResult, host: str, sent: Sequence[Header]) -> Response
         raise OSError(f'Get "{url.geturl()}": {_words(error)}') from error
 
 
-async def _connect(host: str, port: int, *, tls: bool) -> ByteStream:
+async def _connect(host: str, port: int, asked_from: str | None, *, tls: bool) -> ByteStream:
     if not tls:
-        return await anyio.connect_tcp(host, port)
-    return await anyio.connect_tcp(host, port, ssl_context=_unverified(), tls_standard_compatible=False)
+        return await anyio.connect_tcp(host, port, local_host=asked_from)
+    return await anyio.connect_tcp(
+        host, port, local_host=asked_from, ssl_context=_unverified(), tls_standard_compatible=False
+    )
 
 
 @functools.cache

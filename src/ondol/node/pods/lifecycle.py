@@ -40,8 +40,20 @@ def placed(pod: Spec, record: Record, address: str, *, runtime: str = "") -> Rec
                 container, current=None, last=container.current, is_started=False, is_ready=False
             )
     return msgspec.structs.replace(
-        record, containers=renewed, address=address, has_sandbox=True, runtime=runtime
+        record,
+        containers=renewed,
+        address=address,
+        has_sandbox=True,
+        runtime=runtime,
+        guarded_at=None,
+        is_sealed=False,
     )
+
+
+def guarded(record: Record, now: float, *, seals: bool) -> Record:
+    """What arrives is turned to the proxy, and what had arrived before has ended if it `seals`."""
+    since = now if record.guarded_at is None else record.guarded_at
+    return msgspec.structs.replace(record, guarded_at=since, is_sealed=seals)
 
 
 def should_restart(pod: Spec, spec: Spec, container: Container) -> bool:

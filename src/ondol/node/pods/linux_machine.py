@@ -14,7 +14,7 @@ from typing import Final
 
 import anyio.to_thread
 
-from ondol.api import objects
+from ondol.api import dataplane, objects
 from ondol.api.eviction_thresholds import Readings
 from ondol.base import errors, files, log, trees
 from ondol.node import linux
@@ -62,6 +62,11 @@ class LinuxMachine:
         if address:
             await self._policies.admit(pod, address)
         return address
+
+    async def guard(self, pod: Spec, *, seals: bool) -> None:
+        uid, captured = objects.uid(pod), dataplane.capture(objects.annotations(pod))
+        network = self._engines.network
+        await anyio.to_thread.run_sync(lambda: sandbox.guard(network, uid, captured, seals=seals))
 
     def has_sandbox(self, uid: str) -> bool:
         return sandbox.has_namespace(self._engines.network, uid)

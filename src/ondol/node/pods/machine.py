@@ -44,6 +44,12 @@ class Machine(Protocol):
         `redirect`: connections go to the mesh's proxy.
         """
 
+    async def guard(self, pod: Spec, *, seals: bool) -> None:
+        """Turn to the mesh's proxy what arrives at a redirected pod by TCP; `seals` ends what came before.
+
+        The node's own probes are let past.
+        """
+
     async def tear_down(self, uid: str) -> None:
         """Give back the sandbox, the address and every mount; files stay."""
 

@@ -25,7 +25,13 @@ class MeshGate:
         """Whether containers may start."""
         if not await self.is_in_mesh():
             return True
-        return self._tracked.record.has_sandbox and self._is_programmed()
+        record = self._tracked.record
+        is_guarded = record.guarded_at is not None or not self._is_guarded()
+        return record.has_sandbox and self._is_programmed() and is_guarded
+
+    async def is_guard_asked(self) -> bool:
+        """Whether what arrives at the pod is to be turned to the proxy, which listens for it."""
+        return await self.is_in_mesh() and self._is_programmed() and self._is_guarded()
 
     async def is_proxy_gone(self) -> bool:
         """Whether a sandbox may be made: the mesh has seen that the former one is gone.
@@ -37,6 +43,9 @@ class MeshGate:
 
     def _is_programmed(self) -> bool:
         return conditions.is_true(self._tracked.pod, mesh.POD_PROGRAMMED)
+
+    def _is_guarded(self) -> bool:
+        return conditions.is_true(self._tracked.pod, mesh.POD_GUARDED)
 
     async def warn_if_closed(self) -> None:
         """Say it once, after a while, if the gate is still shut."""

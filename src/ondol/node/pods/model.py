@@ -143,6 +143,10 @@ class Record(msgspec.Struct, frozen=True):
     """Containers that run are yet to get what is allocated."""
     runtime: str = ""
     """What runs its containers, as its RuntimeClass says; empty is the node's own runtime."""
+    guarded_at: float | None = None
+    """Since when what arrives in this sandbox is turned to the proxy."""
+    is_sealed: bool = False
+    """Connections that arrived before that have been ended."""
 
     def volume(self, name: str) -> Volume:
         return self.volumes.get(name) or Volume()
@@ -166,6 +170,7 @@ class PodStep(Enum):
     SANDBOX = "sandbox"
     VOLUMES = "volumes"
     REFRESH = "refresh"
+    GUARD = "guard"
     TEARDOWN = "teardown"
     FINISH = "finish"
 
@@ -206,6 +211,8 @@ class Facts:
     is_gate_open: bool = True
     is_proxy_gone: bool = True
     """No proxy still listens in a sandbox the pod had before."""
+    is_guard_asked: bool = False
+    """The proxy listens for what arrives at the pod."""
     busy: frozenset[Step] = frozenset()
     """The steps that run or wait for their next try."""
     are_volumes_stale: bool = False

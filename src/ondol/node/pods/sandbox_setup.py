@@ -38,7 +38,8 @@ async def create(engines: Engines, pod: Spec, *, redirect: bool) -> str:
     address = None if is_on_host else engines.addresses.take(objects.uid(pod))
     hostname = etc.kernel_name(pod, domain=engines.config.cluster_domain, host=platform.node())
     plan = replace(wiring(pod, address, redirect=redirect), hostname=hostname)
-    await anyio.to_thread.run_sync(sandbox.create, engines.network, plan)
+    await anyio.to_thread.run_sync(engines.prepared.create, plan)
+    engines.prepared.taken()
     if shared_processes.is_shared(pod):
         await shared_processes.create(engines, pod, namespaces(engines, plan))
     _write_etc(engines, pod, str(address or ""), hostname)

@@ -20,7 +20,9 @@ _CONDITIONS: Final = (
     "Ready",
     "ContainersReady",
     "PodScheduled",
+    mesh.POD_ARRIVALS_TURNED,
 )
+_TURNED: Final = mesh.POD_ARRIVALS_TURNED
 
 _DISRUPTED: Final = "DisruptionTarget"
 _MESSAGES_MAX: Final = 12 * 1024
@@ -101,6 +103,8 @@ def _conditions(
         "ContainersReady": _containers_ready(pod, record, judged),
         "PodScheduled": (True, "", ""),
     }
+    if record.guarded_at is not None or conditions.get({"status": {"conditions": own}}, _TURNED):
+        values[_TURNED] = (record.has_sandbox and record.guarded_at is not None, "", "")
     for name, (is_true, reason, message) in values.items():
         state: conditions.Status = "True" if is_true else "False"
         own = conditions.set(
@@ -199,7 +203,7 @@ def _unprobed(document: Object) -> Object:
 
 def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) -> Object:
     container = record.container(spec["name"])
-    attempt = container.current
+    attempt = None if _is_first_in_making(container) else container.current
     is_init = any(spec is init for init in pod_spec.init_containers(pod)) and not model.is_sidecar(spec)
     ready = container.has_succeeded if is_init else is_ready(spec, container)
     state, last = _states(pod, record, spec, runtime, now)
@@ -218,6 +222,12 @@ def _container(pod: Spec, record: Record, spec: Spec, runtime: str, now: float) 
     if mounts := _mounts(spec):
         document["volumeMounts"] = mounts
     return document | _sizes(spec, attempt, record)
+
+
+def _is_first_in_making(container: Container) -> bool:
+    """Made but not started, and none before it was: nothing to tell of but that it is being created."""
+    attempt = container.current
+    return attempt is not None and not (container.is_running or attempt.exit or container.restarts)
 
 
 def _mounts(spec: Spec) -> list[Object]:

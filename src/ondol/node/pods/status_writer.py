@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import anyio
+
 from ondol.api import conditions, objects, resources
 from ondol.api.objects import Object
 from ondol.base import errors, log
 from ondol.base.backoff import Backoff
 from ondol.base.signal import Signal
 from ondol.client import PatchType
+from ondol.contracts.mesh import SANDBOX_READY
 from ondol.node.pods import status
 from ondol.node.pods.host import Host
 
 _BACKOFF: Final = Backoff(initial_s=0.1, maximum_s=10.0)
+_FIRST_WAIT_S: Final = 0.05
 
 
 class StatusWriter:
@@ -32,6 +36,8 @@ class StatusWriter:
         self._log = log.get("node.pod").bind(pod=str(self._key), uid=self._uid)
         self._news = Signal()
         self._written: Object = {}
+        self._writing = anyio.Lock()
+        """Of two writes at once the older might arrive later: a pod that has failed would run again."""
         self.conditions: list[Object] = [dict(c) for c in conditions.of(pod)]
         """Those that were written last: the times of a new status are counted from them."""
 
@@ -41,11 +47,13 @@ class StatusWriter:
     async def run(self, current: Callable[[], Object | None]) -> None:
         """Write `current()` at each piece of news, for ever; None is not written."""
         failures = 0
+        await self._begin(current)
         while True:
             await self._news.wait()
             self._news.clear()
             try:
-                await self.write(current())
+                async with self._writing:
+                    await self._write(current())
                 failures = 0
             except errors.ApiError as error:
                 failures += 1
@@ -53,8 +61,33 @@ class StatusWriter:
                 await self._host.clock.sleep(_BACKOFF.delay_s(failures))
                 self._news.set()
 
+    async def _begin(self, current: Callable[[], Object | None]) -> None:
+        """Wait for the first news, and a moment more for the sandbox.
+
+        Others act on that, and would hear of it only behind a status which says that there is none yet.
+        """
+        await self._news.wait()
+        with self._host.clock.move_on_after(_FIRST_WAIT_S):
+            while self._is_about_to_begin(current()):
+                self._news.clear()
+                await self._news.wait()
+        self._news.set()
+
+    def _is_about_to_begin(self, new: Object | None) -> bool:
+        """Whether all there is to say is that the pod, which had none before, waits for its sandbox."""
+        return (
+            new is not None
+            and new["phase"] == "Pending"
+            and not conditions.is_true({"status": new}, SANDBOX_READY)
+            and not conditions.is_true({"status": {"conditions": self.conditions}}, SANDBOX_READY)
+        )
+
     async def write(self, new: Object | None) -> None:
         """Write it if it says something new; `ApiError` if it was not taken."""
+        async with self._writing:
+            await self._write(new)
+
+    async def _write(self, new: Object | None) -> None:
         if new is None or new == self._written:
             return
         try:

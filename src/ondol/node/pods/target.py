@@ -40,6 +40,8 @@ class Target:
     address: str
     ports: Mapping[str, int]
     run: Exec
+    asked_from: str | None = None
+    """The node's address from which it is asked; the kernel's choice without one."""
 
     def port(self, reference: str | int) -> int:
         """The number of a port by its name or number; `UnknownPort` when there is none."""

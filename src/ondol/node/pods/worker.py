@@ -185,6 +185,7 @@ class PodWorker:
             are_volumes_ready=self._are_volumes_ready,
             is_gate_open=await self._gate.is_open(),
             is_proxy_gone=await self._gate.is_proxy_gone(),
+            is_guard_asked=await self._gate.is_guard_asked(),
             busy=frozenset(self._steps.busy),
             are_volumes_stale=self._are_volumes_stale,
             unhealthy=dict(self._tracked.unhealthy),
@@ -228,6 +229,8 @@ class PodWorker:
                 begin(PodStep.VOLUMES, self._prepare_volumes)
             case decide.RefreshVolumes():
                 begin(PodStep.REFRESH, self._refresh)
+            case decide.Guard(seals):
+                begin(PodStep.GUARD, lambda: self._guard(seals=seals))
             case decide.Fail(reason, message):
                 self._tracked.fail(reason, message)
             case decide.TearDown():
@@ -258,6 +261,11 @@ class PodWorker:
         redirect = await self._gate.is_in_mesh()
         address = await self._host.machine.set_up_sandbox(tracked.pod, redirect=redirect)
         tracked.keep(lifecycle.placed(tracked.pod, tracked.record, address, runtime=runtime))
+
+    async def _guard(self, *, seals: bool) -> None:
+        tracked = self._tracked
+        await self._host.machine.guard(tracked.pod, seals=seals)
+        tracked.keep(lifecycle.guarded(tracked.record, self._host.clock.now(), seals=seals))
 
     async def _runtime(self) -> str:
         """What the pod's RuntimeClass has its containers run by; empty is the node's own runtime."""

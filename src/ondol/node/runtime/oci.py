@@ -46,7 +46,7 @@ _ENVIRONMENT: Final = {
     "XDG_RUNTIME_DIR": "",
     "LC_CTYPE": "C.UTF-8",
 }
-_LOG_CAP_BYTES: Final = 200 * 1024 * 1024
+LOG_CAP_BYTES: Final = 200 * 1024 * 1024
 _EXECS_MAX: Final = 64
 _COMPILED: Final = "run.oci.seccomp_bpf_data"
 _KILLED: Final = 128 + signal.SIGKILL
@@ -129,12 +129,17 @@ class OciRuntime:
     async def has_handler(self, name: str) -> bool:
         return name in ("", self.name)
 
-    async def create(self, creation: Creation) -> Handle:
+    def prepare(self, creation: Creation) -> Path:
+        """Folders for the container; the one for its description."""
         bundle = self._folders.bundles / creation.id
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._forget_end(creation.id)
         self._folders.last_words(creation.id).mkdir(mode=0o700, parents=True)
         creation.log_path.parent.mkdir(parents=True, exist_ok=True)
+        return bundle
+
+    async def create(self, creation: Creation) -> Handle:
+        bundle = self.prepare(creation)
         pid = await self._run_shim(bundle, creation)
         shim_pid = int((bundle / "conmon.pid").read_text())
         self._leave_service(shim_pid)
@@ -158,7 +163,7 @@ class OciRuntime:
             "--conmon-pidfile",
             str(bundle / "conmon.pid"),
         ]
-        arguments += ["--log-path", f"k8s-file:{creation.log_path}", "--log-size-max", str(_LOG_CAP_BYTES)]
+        arguments += ["--log-path", f"k8s-file:{creation.log_path}", "--log-size-max", str(LOG_CAP_BYTES)]
         arguments += [
             "--exit-dir",
             str(self._folders.exits),

@@ -65,6 +65,8 @@ class Creation:
     terminal: bool = False
     handler: str = ""
     """The runtime that is to run it; empty is the node's own."""
+    image: str = ""
+    """The id of the image that its root is made of; empty where it is of none, or of more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,18 @@ _TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """Where a part shows its metrics: a Unix socket and the path to ask it for."""
+    """Where a part shows its metrics: a Unix socket and the path to ask it for.
+
+    One that `is_optional` is not missed while there is no socket.
+    """
 
     socket: Path
     target: str = "/metrics"
+    is_optional: bool = False
+
+    @property
+    def is_expected(self) -> bool:
+        return not self.is_optional or self.socket.exists()
 
 
 async def page(expositions: Mapping[str, Exposition], own: Mapping[str, str]) -> str:
@@ -32,6 +40,7 @@ async def page(expositions: Mapping[str, Exposition], own: Mapping[str, str]) ->
 
     The family `up` says of each part whether it answered (1) or not (0), as Prometheus does of what it asks.
     """
+    expositions = {part: each for part, each in expositions.items() if each.is_expected}
     texts: dict[str, str | None] = dict.fromkeys(expositions)
 
     async def ask(part: str, exposition: Exposition) -> None:

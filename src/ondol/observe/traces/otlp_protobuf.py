@@ -176,8 +176,11 @@ def _code(status: bytes, code: Any) -> Any:
     return code
 
 
+_OF_CALLEE: Final = (*proxy.CLUSTER_ATTRIBUTES, proxy.CALLEE_ATTRIBUTE)
+
+
 def _called(attributes: dict[str, bytes]) -> str:
-    members = tuple(map(attributes.get, proxy.CLUSTER_ATTRIBUTES))
+    members = tuple(map(attributes.get, _OF_CALLEE))
     if sum(len(member or b"") for member in members) > _SHORT_BYTES:
         return _called_in(members)
     return _short_called(members)

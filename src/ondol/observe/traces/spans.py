@@ -87,7 +87,7 @@ def callee(attributes: Mapping[str, Any]) -> str:
     destination = proxy.destination(str(next(clusters, "")))
     if destination is None:
         return ""
-    name = destination.host.split(".", 1)[0]
+    name = attributes.get(proxy.CALLEE_ATTRIBUTE) or destination.host.split(".", 1)[0]
     return f"{name}/{destination.subset}" if destination.subset else name
 
 

@@ -16,11 +16,14 @@ from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Family
+from ondol.serverless.activator import coldstart, early, metrics
 from ondol.serverless.activator import head as heads
 from ondol.serverless.activator import limits as words
-from ondol.serverless.activator import metrics
+from ondol.serverless.activator.coldstart import Starts, Wait
+from ondol.serverless.activator.early import Question
 from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.metrics import Counts, Exchange
+from ondol.serverless.activator.telemetry import Nowhere, Sink
 from ondol.serverless.activator.throttler import Endpoint, QueueFull, Throttler, Ticket
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _CONNECT_PAUSE_S: Final = 0.05
 _BACKLOG: Final = 1024
 _ACCEPT_AGAIN_S: Final = 0.1
 _RETIRE_POLL_S: Final = 0.1
+_NO_ANSWER: Final = "the pod ended the connection without an answer\n"
 _IP_FREEBIND: Final = 15  # the bridge may appear after the listener
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
@@ -57,8 +61,12 @@ class Activator:
         clock: Clock,
         rng: random.Random,
         listeners: Listeners = NONE,
+        sink: Sink | None = None,
     ) -> None:
+        """`sink` takes in the spans of what was held."""
         self.address = address
+        self.starts = Starts()
+        self._sink: Sink = sink or Nowhere()
         self._listeners = listeners
         self.is_retired = False
         """Whether another activator accepts what comes now."""
@@ -124,9 +132,46 @@ class Activator:
     def set_endpoints(self, revision: Key, endpoints: Iterable[Endpoint]) -> None:
         """Tell which pods of the revision are ready."""
         if (listening := self._revisions.get(revision)) is not None:
-            listening.throttler.set_endpoints(endpoints)
-            if listening.pods is not None:
-                listening.pods.keep(listening.throttler.ready)
+            listening.ready_by_status = frozenset(endpoints)
+            self._offer(listening)
+
+    def expect(self, revision: Key, questions: Iterable[Question]) -> None:
+        """Tell which pods of the revision are starting: the first one that answers takes what is held."""
+        if (listening := self._revisions.get(revision)) is not None:
+            listening.expected = {asked.endpoint: asked for asked in questions}
+            listening.early &= listening.expected.keys()
+            self._offer(listening)
+            self._ask_starting(revision, listening)
+
+    def _offer(self, listening: _Listening) -> None:
+        listening.throttler.set_endpoints(listening.ready_by_status | listening.early)
+        if listening.pods is not None:
+            listening.pods.keep(listening.throttler.ready)
+
+    def _ask_starting(self, revision: Key, listening: _Listening) -> None:
+        """Only while none is ready: with many starting, that would be much asking for little."""
+        if listening.connections is None or not listening.throttler.waiting or listening.throttler.ready:
+            return
+        for asked in listening.expected.values():
+            if asked not in listening.asked:
+                listening.asked.add(asked)
+                listening.connections.start_soon(self._ask, revision, listening, asked)
+
+    async def _ask(self, revision: Key, listening: _Listening, asked: Question) -> None:
+        """Ask a starting pod until it answers or nobody needs that any more."""
+        began_s = self._clock.monotonic()
+        throttler = listening.throttler
+        try:
+            while throttler.waiting and not throttler.ready and asked in listening.expected.values():
+                if await early.answers(asked, self._clock):
+                    if asked.endpoint in listening.expected:
+                        self.starts.mark(revision, coldstart.READINESS, self._now_ns())
+                        listening.early.add(asked.endpoint)
+                        self._offer(listening)
+                    return
+                await self._clock.sleep(early.wait_s(asked, self._clock.monotonic() - began_s))
+        finally:
+            listening.asked.discard(asked)
 
     def metrics(self) -> Iterator[Family]:
         """A collector for a `metrics.Page`."""
@@ -209,7 +254,11 @@ class Activator:
         try:
             waiting = _Waiting(client)
             endpoint, pod = await self.place(
-                revision, listening, waiting.called, lambda at: anyio.connect_tcp(at.host, at.port)
+                revision,
+                listening,
+                waiting.called,
+                lambda at: anyio.connect_tcp(at.host, at.port),
+                heads.traceparent(received),
             )
         except QueueFull:
             exchange.code = 503
@@ -255,15 +304,35 @@ class Activator:
         listening: _Listening,
         wait: Callable[[Throttler, Ticket], Awaitable[Endpoint]],
         connect: Callable[[Endpoint], Awaitable[Connection]],
+        traceparent: str = "",
     ) -> tuple[Endpoint, Connection]:
         """An endpoint and a connection to it; a pod that just went away is not the request's fault."""
-        arrived_s = self._clock.monotonic()
-        with self._clock.fail_after(listening.limits.total_s):
-            placed = await self._connect(revision, listening, wait, connect)
+        arrived_s, arrived_ns = self._clock.monotonic(), self._now_ns()
+        start = self.starts.begin(revision) if not listening.throttler.ready else None
+        tickets: list[Ticket] = []
+
+        async def waited(throttler: Throttler, ticket: Ticket) -> Endpoint:
+            tickets.append(ticket)
+            return await wait(throttler, ticket)
+
+        try:
+            with self._clock.fail_after(listening.limits.total_s):
+                placed = await self._connect(revision, listening, waited, connect)
+        finally:
+            if not listening.throttler.waiting:
+                self.starts.end(revision)
         waited_s = self._clock.monotonic() - arrived_s
         listening.counts.waited.observe(waited_s)
+        if start is not None:
+            listening.counts.cold.observe(waited_s)
+        if tickets and (parent := coldstart.parent(traceparent)) is not None:
+            wait_ = Wait(revision, parent, arrived_ns, self._now_ns(), start)
+            self._sink.add(coldstart.spans(wait_, self._rng))
         self._log.debug("request_handed_over", revision=str(revision), waited_ms=round(waited_s * 1000, 1))
         return placed
+
+    def _now_ns(self) -> int:
+        return int(self._clock.now() * 1_000_000_000)
 
     async def _connect(
         self,
@@ -278,6 +347,7 @@ class Activator:
             endpoint = throttler.try_acquire()
             if isinstance(endpoint, Ticket):
                 self._on_demand(revision)
+                self._ask_starting(revision, listening)
                 endpoint = await wait(throttler, endpoint)
             try:
                 connection = await connect(endpoint)
@@ -286,6 +356,9 @@ class Activator:
             except OSError as error:
                 counts.failed += 1
                 throttler.release(endpoint)
+                if endpoint in listening.early:
+                    listening.early.discard(endpoint)
+                    self._offer(listening)
                 failed = error
                 await self._clock.sleep(_CONNECT_PAUSE_S * (attempt + 1))
             except BaseException:
@@ -310,6 +383,12 @@ class _Listening:
         self.connections: anyio.abc.TaskGroup | None = None
         self.pods: Pods | None = None
         self.counts = Counts()
+        self.ready_by_status: frozenset[Endpoint] = frozenset()
+        """Pods that are ready by their status."""
+        self.expected: dict[Endpoint, Question] = {}
+        self.early: set[Endpoint] = set()
+        """Of those expected, who have answered."""
+        self.asked: set[Question] = set()
 
     @property
     def load(self) -> metrics.Load:
@@ -336,9 +415,11 @@ class _Places:
         return self._listening.counts.request(self._clock)
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Wire]:
+    async def place(self, traceparent: str) -> AsyncIterator[Wire]:
         place = self._activator.place
-        endpoint, wire = await place(self._revision, self._listening, _called, self._pods.connect)
+        endpoint, wire = await place(
+            self._revision, self._listening, _called, self._pods.connect, traceparent
+        )
         try:
             yield wire
         finally:
@@ -421,7 +502,11 @@ async def _splice(
     clock: Clock,
     exchange: Exchange,
 ) -> None:
-    """Carry bytes both ways until the pod has closed; the client may end its half earlier."""
+    """Carry bytes both ways until the pod has closed; the client may end its half earlier.
+
+    A pod that ends without a word is answered for: that this connection ends so is to mean that the activator
+    itself has died, in which case the proxy may ask again (`routing.SAFE_RETRIES`).
+    """
     begun, answer = False, heads.Answer()
     async with anyio.create_task_group() as both:
         both.start_soon(_carry_requests, client, pod)
@@ -438,8 +523,10 @@ async def _splice(
                 with suppress(*_LOST):
                     await client.send(heads.answer(504, "Gateway Timeout", words.REASON))
         except _LOST:  # the pod has said all, or the client hears no more
+            exchange.code = exchange.code if begun else 503
+            last = answer.rest() if begun else heads.answer(503, "Service Unavailable", _NO_ANSWER)
             with suppress(*_LOST):
-                await client.send(answer.rest())
+                await client.send(last)
         both.cancel_scope.cancel()
 
 

@@ -46,6 +46,12 @@ def closing(head: bytes) -> bytes:
     return b"\r\n".join([first, *others, b"Connection: close"]) + _END
 
 
+def traceparent(head: bytes) -> str:
+    """The trace that an HTTP/1 request belongs to, as its header says; empty without one."""
+    listed = [value for name, value in _headers(head) if name == b"traceparent"]
+    return listed[0].decode("latin-1") if listed else ""
+
+
 def _headers(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = head[: -len(_END)].split(b"\r\n")[1:]
     return [

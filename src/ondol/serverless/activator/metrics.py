@@ -39,6 +39,8 @@ class Counts:
     """From a request's arrival to the end of its answer, by code."""
     waited: Histogram = field(default_factory=Histogram)
     """Seconds until a request had a connection to a pod."""
+    cold: Histogram = field(default_factory=Histogram)
+    """Likewise, of those alone that came when no pod was ready."""
     opened: int = 0
     failed: int = 0
     """Connections to pods."""
@@ -95,6 +97,12 @@ def families(loads: Mapping[Key, Load]) -> Iterator[Family]:
         "ondol_activator_wait_duration_seconds",
         "How long requests waited for a connection to a pod.",
         {revision: load.counts.waited for revision, load in by_revision.items()},
+        _LABELS,
+    )
+    yield metrics.histogram(
+        "ondol_activator_cold_start_duration_seconds",
+        "How long requests waited that came when no pod was ready.",
+        {revision: load.counts.cold for revision, load in by_revision.items()},
         _LABELS,
     )
     connections: dict[LabelValues, float] = {}

@@ -36,7 +36,7 @@ class Places(Protocol):
         """Count one stream as a request, by the code that is set."""
         ...
 
-    def place(self) -> AbstractAsyncContextManager[Wire]:
+    def place(self, traceparent: str) -> AbstractAsyncContextManager[Wire]:
         """Wait for a connection to a pod with room; `QueueFull` or `TimeoutError` if there is none."""
         ...
 
@@ -141,7 +141,7 @@ class Front:
 
     async def _exchange(self, stream: int, inbox: Inbox, exchange: Exchange) -> None:
         request = await inbox.get()
-        async with self._places.place() as pod:
+        async with self._places.place(_traceparent(request)) as pod:
             pod_stream, answers = pod.open(request.headers or (), ended=request.ended)
             try:
                 async with anyio.create_task_group() as both:
@@ -194,6 +194,11 @@ class Front:
         with suppress(StreamReset):
             await self._wire.send(stream, Part(headers))
             await self._wire.send(stream, Part(data=body, ended=True))
+
+
+def _traceparent(request: Part) -> str:
+    """The trace that the request belongs to, as its header says."""
+    return next((v.decode("latin-1") for n, v in request.headers or () if n == b"traceparent"), "")
 
 
 def _code(part: Part) -> int:

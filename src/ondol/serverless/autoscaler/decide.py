@@ -33,6 +33,13 @@ class Scaling:
     progress_deadline_s: float = 600.0
     max_scale_up_rate: float = 1000.0
     max_scale_down_rate: float = 2.0
+    autoscaler_class: str = "kpa.autoscaling.knative.dev"
+    rps_target: float = 200.0
+    max_scale_limit: int = 0
+    allow_zero_initial: bool = False
+    to_zero: bool = True
+    grace_s: float = 30.0
+    """How long to wait, at most, for the proxy to confirm that it would ask the activator."""
 
     @property
     def total(self) -> float:

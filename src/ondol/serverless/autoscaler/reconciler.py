@@ -6,7 +6,7 @@ stand in the Services' endpoints while a revision has no pods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,14 +16,17 @@ from ondol.base import clock, errors, log
 from ondol.client import PatchType
 from ondol.contracts import cluster, proxy, serving
 from ondol.contracts.serving import HTTP_PORT
-from ondol.sdk import Children, Controller, Manager, Result
+from ondol.sdk import Children, Controller, Manager, Result, children
+from ondol.serverless.activator import coldstart, early
 from ondol.serverless.activator.activator import Activator
 from ondol.serverless.activator.limits import Limits
 from ondol.serverless.activator.throttler import Endpoint
-from ondol.serverless.autoscaler import scaler
+from ondol.serverless.autoscaler import hpa, scaler
 from ondol.serverless.autoscaler.decide import Decider, Scaling
 from ondol.serverless.autoscaler.metrics import Busyness, Counters, ProxyMetrics
 from ondol.serverless.autoscaler.scaler import Facts, Mode, Plan
+from ondol.serverless.config import live
+from ondol.serverless.config.live import LiveConfig
 from ondol.serverless.serving import wellknown
 from ondol.serverless.serving.defaults import TIMEOUT_S
 from ondol.serverless.serving.reporting import Reporter
@@ -33,6 +36,7 @@ _BY_REVISION: Final = "revision"
 _TICK_S: Final = 1.0
 _DRAIN_POLL_S: Final = 0.2
 _SAMPLE_S: Final = 0.5
+_CONFIG_MAPS: Final = ("config-autoscaler", "config-deployment")
 
 
 @dataclass(slots=True)
@@ -50,13 +54,15 @@ class PodAutoscalerReconciler:
     """One controller over PodAutoscalers, their pods, and the proxy's counters."""
 
     def __init__(
-        self, manager: Manager, activator: Activator, proxy: ProxyMetrics, *, defaults: Scaling
+        self, manager: Manager, activator: Activator, proxy: ProxyMetrics, config: LiveConfig
     ) -> None:
         self._manager = manager
         self._activator = activator
         self._proxy = proxy
-        self._defaults = defaults
+        self._config = config
         self._memories: dict[Key, _Memory] = {}
+        self._starting: set[str] = set()
+        """The uids of pods that were never ready."""
         self._children = Children(manager.client, field_manager=FIELD_MANAGER)
         self._log = log.get("autoscaler")
         self._status = Reporter(
@@ -69,7 +75,11 @@ class PodAutoscalerReconciler:
         self._deployments = manager.informer(resources.DEPLOYMENT, label_selector=wellknown.REVISION_LABEL)
         self._pods = manager.informer(resources.POD, label_selector=wellknown.REVISION_LABEL)
         self._slices = manager.informer(resources.ENDPOINT_SLICE, label_selector=wellknown.REVISION_LABEL)
+        self._horizontal = manager.informer(
+            resources.HORIZONTAL_POD_AUTOSCALER, label_selector=wellknown.REVISION_LABEL
+        )
         self._pods.add_index(_BY_REVISION, lambda pod: [str(k) for k in _revision_key(pod)])
+        self._pods.add_handler(self._observe)
         self._controller = Controller("pod-autoscaler", self.reconcile, concurrency=8)
 
     def controller(self) -> Controller:
@@ -77,7 +87,36 @@ class PodAutoscalerReconciler:
         self._controller.watch(self._pods, _revision_key)
         self._controller.watch(self._deployments, _revision_key)
         self._controller.watch(self._slices, _revision_key)
+        self._controller.watch(self._horizontal, _revision_key)
+        live.follow(self._controller, self._manager, _CONFIG_MAPS, self._scalers.lister.list)
         return self._controller
+
+    def _observe(self, before: Object | None, pod: Object | None) -> None:
+        """How far a pod is, for who waits for it and for the traces of that."""
+        current = pod or before or {}
+        self._note_starting(before, pod)
+        for key in _revision_key(current):
+            if pod is not None:
+                self._activator.starts.observe(key, pod, self._now_ns())
+            starting = [each for each in self._of(key) if objects.uid(each) in self._starting]
+            questions = (early.question(each, _user_port(each)) for each in starting)
+            self._activator.set_endpoints(key, self._ready(key))  # first: who is ready is expected no more
+            self._activator.expect(key, [asked for asked in questions if asked is not None])
+
+    def _note_starting(self, before: Object | None, pod: Object | None) -> None:
+        """A pod starts until it is ready once: one that was seen without an address was never."""
+        current = pod or before or {}
+        uid = objects.uid(current)
+        if before is None and pod is not None and not objects.status(pod).get("podIP"):
+            self._starting.add(uid)
+        elif pod is None or conditions.is_true(pod, "Ready"):
+            self._starting.discard(uid)
+
+    def _of(self, key: Key) -> Iterable[Object]:
+        return self._pods.lister.by_index(_BY_REVISION, str(key))
+
+    def _now_ns(self) -> int:
+        return int(self._manager.clock.now() * 1_000_000_000)
 
     def poke(self, revision: Key) -> None:
         """A request waits: decide now."""
@@ -123,8 +162,8 @@ class PodAutoscalerReconciler:
         deployment = self._deployments.lister.get(
             Key(key.namespace, str(objects.spec(autoscaler)["scaleTargetRef"]["name"]))
         )
-        ready = self._ready(key)
         port = await self._listen(key, autoscaler)
+        ready = self._ready(key)
         self._activator.set_endpoints(key, ready)
         if deployment is None:
             return None  # its creation brings us back
@@ -135,7 +174,8 @@ class PodAutoscalerReconciler:
             memory.scaling, reachable=_reachable(autoscaler)
         )
         facts = await self._facts(key, autoscaler, deployment, memory, len(ready), initialized=initialized)
-        plan = scaler.plan(facts)
+        is_hpa = hpa.is_asked_for(memory.scaling)
+        plan = hpa.plan(facts) if is_hpa else scaler.plan(facts)
         if self._activator.is_retired:
             await self._wake(key, deployment, facts, plan)
             return _requeue(plan, facts)
@@ -143,8 +183,26 @@ class PodAutoscalerReconciler:
         await self._point_endpoints(key, autoscaler, plan.mode, ready, port)
         if plan.replicas != facts.replicas:
             await self._scale(key, deployment, facts, plan)
-        await self._write(autoscaler, facts, plan, initialized=initialized)
-        return _requeue(plan, facts)
+        desired = await self._delegate(key, autoscaler, memory.scaling, is_asked_for=is_hpa)
+        await self._write(autoscaler, facts, plan, initialized=initialized, desired=desired)
+        return _requeue(plan, facts) if not is_hpa or facts.demand else None
+
+    async def _delegate(
+        self, key: Key, autoscaler: Object, scaling: Scaling, *, is_asked_for: bool
+    ) -> int | None:
+        """Have a HorizontalPodAutoscaler scale the revision; how many that wants, once it says."""
+        if not is_asked_for:
+            live = self._horizontal.lister.get(key)
+            if live is not None and objects.is_controlled_by(live, autoscaler):
+                await children.delete(self._manager.client, resources.HORIZONTAL_POD_AUTOSCALER, live)
+            return None
+        document = hpa.document(autoscaler, scaling, reachable=_reachable(autoscaler))
+        live = self._horizontal.lister.get(key)
+        written = await self._children.of(autoscaler).apply(
+            resources.HORIZONTAL_POD_AUTOSCALER, document, live
+        )
+        number = objects.status(written).get("desiredReplicas")
+        return int(number) if number else None
 
     async def _wake(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
         """Of a retired activator: pods for what it still holds. All else is its successor's to decide."""
@@ -154,7 +212,7 @@ class PodAutoscalerReconciler:
     def _ready(self, key: Key) -> list[Endpoint]:
         """The pods of the revision that may get requests."""
         endpoints = []
-        for pod in self._pods.lister.by_index(_BY_REVISION, str(key)):
+        for pod in self._of(key):
             address = objects.status(pod).get("podIP")
             if address and conditions.is_true(pod, "Ready") and not objects.is_deleting(pod):
                 endpoints.append(Endpoint(str(address), _user_port(pod)))
@@ -177,7 +235,7 @@ class PodAutoscalerReconciler:
         scaling, _ = wellknown.scaling(
             objects.annotations(autoscaler),
             container_concurrency=int(objects.spec(autoscaler).get("containerConcurrency") or 0),
-            defaults=self._defaults,
+            defaults=self._config().scaling,
         )
         memory = self._memories.get(key)
         if memory is None or memory.scaling != scaling:
@@ -239,6 +297,7 @@ class PodAutoscalerReconciler:
         await self._children.of(autoscaler).apply(resources.ENDPOINT_SLICE, desired, live)
 
     async def _scale(self, key: Key, deployment: Object, facts: Facts, plan: Plan) -> None:
+        self._activator.starts.mark(key, coldstart.DECISION, self._now_ns())
         self._log.info(
             "scaled",
             revision=str(key),
@@ -258,8 +317,11 @@ class PodAutoscalerReconciler:
             )
         except errors.NotFound:
             return
+        self._activator.starts.mark(key, coldstart.SCALE, self._now_ns())
 
-    async def _write(self, autoscaler: Object, facts: Facts, plan: Plan, *, initialized: bool) -> None:
+    async def _write(
+        self, autoscaler: Object, facts: Facts, plan: Plan, *, initialized: bool, desired: int | None = None
+    ) -> None:
         now = self._manager.clock.now()
         listed = conditions.set(
             conditions.of(autoscaler),
@@ -272,16 +334,16 @@ class PodAutoscalerReconciler:
         scaled: conditions.Status = "True" if initialized else "Unknown"
         listed = conditions.set(listed, "ScaleTargetInitialized", scaled, now=now)
         listed = conditions.ready_from(listed, ("Active",), now=now)
-        desired = {
+        status = {
             "observedGeneration": objects.generation(autoscaler),
-            "desiredScale": plan.replicas,
+            "desiredScale": plan.replicas if desired is None else desired,
             "actualScale": facts.ready,
             "mode": plan.mode,
             "conditions": listed,
         }
         # To rest and to wake are no news, least of all a warning.
         announce = plan.reason == scaler.TIMED_OUT
-        await self._status.write(autoscaler, desired, announce=announce)
+        await self._status.write(autoscaler, status, announce=announce)
 
 
 def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:

@@ -13,8 +13,8 @@ from ondol.serverless.autoscaler.decide import Decision, Scaling
 
 Mode = Literal["Proxy", "Serve"]
 TIMED_OUT: Final = "TimedOut"
-GRACE_S: Final = 30.0
-"""How long to wait, at most, for the proxy to confirm that it would ask the activator."""
+_BUFFER_S: Final = 30.0
+"""Beyond the progress deadline, until a revision that did not start is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,15 @@ def plan(facts: Facts) -> Plan:
 
 def initial_replicas(scaling: Scaling, *, reachable: bool) -> int:
     """How many must have been ready once: before that a revision is not, and its forerunner keeps serving."""
-    return max(1, scaling.initial_scale, scaling.min_scale if reachable else 0)
+    return max(scaling.initial_scale, scaling.min_scale if reachable else 0)
 
 
 def _initial(facts: Facts) -> Plan:
-    deadline_s = facts.scaling.progress_deadline_s + GRACE_S
+    deadline_s = facts.scaling.progress_deadline_s + _BUFFER_S
     if facts.age_s > deadline_s and facts.ready == 0 and not facts.demand:
         return Plan(0, "Proxy", "False", TIMED_OUT, "The target could not be activated.")
     replicas = initial_replicas(facts.scaling, reachable=facts.reachable)
-    mode: Mode = "Serve" if facts.ready and _may_serve(facts) else "Proxy"
+    mode: Mode = "Serve" if facts.ready and may_serve(facts) else "Proxy"
     return Plan(
         replicas,
         mode,
@@ -92,6 +92,8 @@ def _desired_replicas(facts: Facts) -> int:
     least = facts.scaling.min_scale if facts.reachable else 0
     if facts.demand > 0:
         least = max(least, 1, facts.scaling.activation_scale)
+    if facts.replicas and not facts.scaling.to_zero:
+        least = max(least, 1)
     if facts.decision is None:
         return max(least, facts.replicas) if facts.replicas and not _settled_quiet(facts) else least
     replicas = max(facts.decision.replicas, least)
@@ -108,10 +110,10 @@ def _running(facts: Facts, replicas: int) -> Plan:
     if facts.ready == 0:
         message = "Requests to the target are being buffered as resources are provisioned."
         return Plan(replicas, "Proxy", "Unknown", "Queued", message)
-    return Plan(replicas, "Serve" if _may_serve(facts) else "Proxy", "True")
+    return Plan(replicas, "Serve" if may_serve(facts) else "Proxy", "True")
 
 
-def _may_serve(facts: Facts) -> bool:
+def may_serve(facts: Facts) -> bool:
     """Pods answer directly unless something must be counted or held on the way to them."""
     if facts.scaling.container_concurrency > 0 or facts.timed:
         return False  # these limits are kept by the activator: the proxy knows none of them per pod
@@ -123,7 +125,7 @@ def _leaving(facts: Facts) -> Plan:
     switched_s = facts.idle_s
     may_go = switched_s is not None and (
         (facts.drained and switched_s >= facts.scaling.retention_s)
-        or switched_s >= max(GRACE_S, facts.scaling.retention_s)
+        or switched_s >= max(facts.scaling.grace_s, facts.scaling.retention_s)
     )
     replicas = 0 if may_go else facts.replicas
     return Plan(replicas, "Proxy", "False", "NoTraffic", "The target is not receiving traffic.", idle=True)

@@ -10,6 +10,7 @@ from ondol.api.objects import Key, Object
 from ondol.base import clock, errors
 from ondol.contracts import serving
 from ondol.sdk import Controller, Manager, Result
+from ondol.serverless.config.live import LiveConfig
 from ondol.serverless.serving import documents, verdicts, wellknown
 from ondol.serverless.serving.reporting import Reporter
 from ondol.serverless.serving.service import owner_key, owner_uid
@@ -20,8 +21,9 @@ _BY_CONFIGURATION: Final = "configuration"
 class ConfigurationReconciler:
     """Stamps out a Revision for the present generation and reports the newest one that is ready."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, config: LiveConfig) -> None:
         self._manager = manager
+        self._config = config
         self._status = Reporter(manager, serving.CONFIGURATION, ())
         self._configurations = manager.informer(serving.CONFIGURATION)
         self._revisions = manager.informer(serving.REVISION)
@@ -70,7 +72,7 @@ class ConfigurationReconciler:
 
     async def _latest(self, configuration: Object) -> tuple[Object | None, str]:
         """The Revision of the present generation, made if need be, or why it cannot be made."""
-        desired = documents.revision(configuration)
+        desired = documents.revision(configuration, self._config().defaults)
         revision = self._revisions.lister.get(objects.key(desired))
         if revision is None:
             revision = await self._create(desired)

@@ -137,13 +137,13 @@ def _revision_spec() -> Object:
     properties = schema["properties"]
     for name, text in _POD_FIELDS.items():
         properties[name] |= _description(text)
-    concurrency: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000}
-    timeout: Object = {"type": "integer", "format": "int64", "minimum": 0, "maximum": 600}
+    concurrency: Object = {"type": "integer", "format": "int64", "minimum": 0}
+    timeout: Object = {"type": "integer", "format": "int64", "minimum": 0}
     properties["containerConcurrency"] = concurrency | _description(
-        "How many requests a pod is sent at a time; 0, the default, means no limit."
+        "How many requests a pod is sent at a time; 0, the usual default, means no limit."
     )
     properties["timeoutSeconds"] = timeout | _description(
-        "How long a request may take, its wait for a pod included; 0 or nothing means 300."
+        "How long it may take until an answer begins, the wait for a pod included; 0 or nothing means 300."
     )
     properties["responseStartTimeoutSeconds"] = timeout | _description(
         "How long a pod may take to begin its answer; 0 means no such limit."
@@ -181,20 +181,21 @@ def _definition(
     category: str = "serving",
 ) -> Object:
     properties = {"spec": spec | _description("What is wanted."), "status": _STATUS}
+    categories = ["all", "knative", category] if resource.namespaced else ["knative", category]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": resource.group_resource, "labels": {"app.kubernetes.io/part-of": "ondol"}},
         "spec": {
             "group": resource.group,
-            "scope": "Namespaced",
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
             "names": {
                 "plural": resource.plural,
                 "singular": resource.kind.lower(),
                 "kind": resource.kind,
                 "listKind": f"{resource.kind}List",
                 "shortNames": list(short_names),
-                "categories": ["all", "knative", category],
+                "categories": categories,
             },
             "versions": [
                 {
@@ -226,7 +227,15 @@ _LATEST_COLUMNS: Final = [
 
 def definitions() -> list[Object]:
     """Every CustomResourceDefinition of Serving, ready to be applied."""
-    return [_service(), _configuration(), _revision(), _route(), _pod_autoscaler()]
+    return [
+        _service(),
+        _configuration(),
+        _revision(),
+        _route(),
+        _domain_mapping(),
+        _domain_claim(),
+        _pod_autoscaler(),
+    ]
 
 
 def _service() -> Object:
@@ -272,6 +281,44 @@ def _route() -> Object:
         description="Gives revisions a host name, and divides its requests among them.",
         short_names=("rt",),
         columns=[_column("URL", ".status.url"), *_READY_COLUMNS],
+    )
+
+
+def _domain_mapping() -> Object:
+    reference = _object(
+        {
+            "kind": _STRING | _description("Service or Route of Knative, or a Service of Kubernetes."),
+            "namespace": _STRING | _description("The mapping's own; no other is allowed."),
+            "name": _STRING | _description("Its name."),
+            "apiVersion": _STRING | _description("Of the kind: serving.knative.dev/v1, or v1."),
+        },
+        "kind",
+        "name",
+    )
+    tls = _object({"secretName": {**_STRING, "minLength": 1}}, "secretName")
+    return _definition(
+        serving.DOMAIN_MAPPING,
+        _object(
+            {
+                "ref": reference | _description("What is served under the name."),
+                "tls": tls | _description("A Secret of type kubernetes.io/tls with its certificate."),
+            },
+            "ref",
+        ),
+        description="A host name of one's own, which is the object's name, for a service.",
+        short_names=("dm",),
+        columns=[_column("URL", ".status.url"), *_READY_COLUMNS],
+    )
+
+
+def _domain_claim() -> Object:
+    return _definition(
+        serving.DOMAIN_CLAIM,
+        _object({"namespace": _STRING | _description("The one that may map the name.")}, "namespace"),
+        description="Reserves a host name, which is the object's name, for the mappings of one namespace.",
+        short_names=("cdc",),
+        columns=[_column("Namespace", ".spec.namespace")],
+        category="networking",
     )
 
 

@@ -2,21 +2,19 @@
 
 A Service has a Configuration and a Route of its own name; a Configuration stamps out Revisions; a
 Revision has a Deployment, a Service and a PodAutoscaler; a Route has a placeholder Service, so that
-its name resolves, and a VirtualService, which any Istio-compatible mesh understands.
+its name resolves, and the VirtualService of `routing`.
 """
 
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
 from ondol.base import names
-from ondol.contracts import cluster, mesh
+from ondol.contracts import mesh
 from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.serving import defaults, wellknown
 
@@ -25,12 +23,6 @@ USER_PORT: Final = "user-port"
 DEFAULT_PORT: Final = 8080
 # As long as the proxies may take to hear that a pod is going: until then it must still answer.
 LEAVING_S: Final = 2
-# Until an activator that died is back, about half a second; a pod that only just went is found sooner.
-CONNECT_ATTEMPTS: Final = 8
-# Who asked, by what name and how, as RFC 7239 has it; the proxy fills in its own wellknown.
-FORWARDED: Final = (
-    'for="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
-)
 _PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 # kubectl's own bookkeeping speaks of the parent and would be wrong on a child.
 _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
@@ -38,18 +30,8 @@ _NOT_COPIED: Final = {"kubectl.kubernetes.io/last-applied-configuration"}
 _OF_ROUTING: Final = {wellknown.ROUTES_ANNOTATION, wellknown.ROUTING_STATE_MODIFIED}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One share of a Route's traffic, resolved to a revision; `percent` of tags alone is 0."""
-
-    revision: str
-    percent: int
-    tag: str = ""
-    latest: bool = False
-    timeout_s: int = defaults.TIMEOUT_S
-
-
-def _child(parent: Mapping[str, Any], kind: str, name: str, api_version: str = API_VERSION) -> Object:
+def child_of(parent: Mapping[str, Any], kind: str, name: str, api_version: str = API_VERSION) -> Object:
+    """The head of a child, with the parent as its controller."""
     return {
         "apiVersion": api_version,
         "kind": kind,
@@ -69,7 +51,7 @@ def _copied(annotations: Mapping[str, str]) -> dict[str, str]:
 
 def configuration(service: Mapping[str, Any]) -> Object:
     """The Configuration of a Service: its template, labels and annotations."""
-    child = _child(service, "Configuration", objects.name(service))
+    child = child_of(service, "Configuration", objects.name(service))
     child["metadata"]["labels"] = {
         **_copied(objects.labels(service)),
         wellknown.SERVICE_LABEL: objects.name(service),
@@ -82,7 +64,7 @@ def configuration(service: Mapping[str, Any]) -> Object:
 
 def route(service: Mapping[str, Any]) -> Object:
     """The Route of a Service; a target without a revision follows the Service's Configuration."""
-    child = _child(service, "Route", objects.name(service))
+    child = child_of(service, "Route", objects.name(service))
     child["metadata"]["labels"] = {
         **_copied(objects.labels(service)),
         wellknown.SERVICE_LABEL: objects.name(service),
@@ -113,10 +95,10 @@ def revision_name(configuration_: Mapping[str, Any]) -> str:
     )
 
 
-def revision(configuration_: Mapping[str, Any]) -> Object:
+def revision(configuration_: Mapping[str, Any], values: defaults.Defaults = defaults.KNATIVE) -> Object:
     """The Revision a Configuration stamps out of its present template."""
     template = copy.deepcopy(dict(objects.spec(configuration_).get("template") or {}))
-    child = _child(configuration_, "Revision", revision_name(configuration_))
+    child = child_of(configuration_, "Revision", revision_name(configuration_))
     inherited = {
         key: value
         for key, value in objects.labels(configuration_).items()
@@ -135,7 +117,9 @@ def revision(configuration_: Mapping[str, Any]) -> Object:
         **_copied(objects.annotations(template)),
         **({wellknown.CREATOR: maker} if maker else {}),
     }
-    child["spec"] = defaults.revision_spec(template.get("spec") or {})
+    child["spec"] = defaults.revision_spec(
+        template.get("spec") or {}, values, objects.metadata(configuration_)
+    )
     return child
 
 
@@ -153,18 +137,23 @@ def user_port(spec: Mapping[str, Any]) -> tuple[int, str]:
     return int(ports[0].get("containerPort") or DEFAULT_PORT), "h2c" if name == "h2c" else "http1"
 
 
-def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
+def canonical_name(revision_: Mapping[str, Any]) -> str:
+    """What traces and statistics call all revisions of a service."""
     own = objects.labels(revision_)
-    service = (
+    return (
         own.get(wellknown.SERVICE_LABEL) or own.get(wellknown.CONFIGURATION_LABEL) or objects.name(revision_)
     )
+
+
+def _revision_labels(revision_: Mapping[str, Any]) -> dict[str, str]:
+    own = objects.labels(revision_)
     passed = {
         key: value for key, value in own.items() if not key.startswith(wellknown.SERVING + "routingState")
     }
     return {
         "app": objects.name(revision_),  # unless the author says which application this is
         **passed,
-        mesh.CANONICAL_NAME: service,
+        mesh.CANONICAL_NAME: canonical_name(revision_),
         mesh.CANONICAL_REVISION: objects.name(revision_),
         wellknown.REVISION_LABEL: objects.name(revision_),
         wellknown.REVISION_UID_LABEL: objects.uid(revision_),
@@ -181,9 +170,14 @@ def deployment_name(revision_name_: str) -> str:
     return names.child_name(revision_name_, "-deployment")
 
 
-def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> Object:
-    """The Deployment of a Revision. It names no replicas: the autoscaler owns their number."""
-    child = _child(revision_, "Deployment", deployment_name(objects.name(revision_)), "apps/v1")
+def deployment(
+    revision_: Mapping[str, Any], *, progress_deadline_s: float, runtime_class: str = ""
+) -> Object:
+    """The Deployment of a Revision. It names no replicas: the autoscaler owns their number.
+
+    `runtime_class` is for a Revision that names none.
+    """
+    child = child_of(revision_, "Deployment", deployment_name(objects.name(revision_)), "apps/v1")
     labels = _revision_labels(revision_)
     annotations = _pod_annotations(revision_)
     child["metadata"]["labels"] = labels
@@ -198,6 +192,8 @@ def deployment(revision_: Mapping[str, Any], *, progress_deadline_s: float) -> O
             "spec": _pod_spec(revision_),
         },
     }
+    if runtime_class:
+        child["spec"]["template"]["spec"].setdefault("runtimeClassName", runtime_class)
     return child
 
 
@@ -265,12 +261,13 @@ def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
 
 def revision_service(revision_: Mapping[str, Any]) -> Object:
     """The Service of a Revision: no selector, for its endpoints are chosen by the autoscaler."""
-    child = _child(revision_, "Service", objects.name(revision_), "v1")
+    child = child_of(revision_, "Service", objects.name(revision_), "v1")
     _, protocol = user_port(objects.spec(revision_))
     child["metadata"]["labels"] = {
         wellknown.REVISION_LABEL: objects.name(revision_),
         wellknown.REVISION_UID_LABEL: objects.uid(revision_),
         **{k: v for k, v in objects.labels(revision_).items() if k == wellknown.SERVICE_LABEL},
+        mesh.CANONICAL_NAME: canonical_name(revision_),
     }
     port_name, app_protocol = ("http2", "kubernetes.io/h2c") if protocol == "h2c" else ("http", "http")
     child["spec"] = {
@@ -282,7 +279,7 @@ def revision_service(revision_: Mapping[str, Any]) -> Object:
 
 def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     """The PodAutoscaler of a Revision; reachability follows whether a route points at it."""
-    child = _child(
+    child = child_of(
         revision_, "PodAutoscaler", objects.name(revision_), "autoscaling.internal.knative.dev/v1alpha1"
     )
     state = objects.labels(revision_).get(wellknown.ROUTING_STATE_LABEL, "pending")
@@ -310,89 +307,23 @@ def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
     return child
 
 
-def placeholder_service(route_: Mapping[str, Any], name: str) -> Object:
-    """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name."""
-    child = _child(route_, "Service", name, "v1")
+def placeholder_service(
+    route_: Mapping[str, Any], name: str, live: Mapping[str, Any] | None = None
+) -> Object:
+    """A Service so that the Route's name (or a tag's) resolves; the mesh routes by that name.
+
+    Labels and annotations of the `live` one stay: Knative's conformance suite asks for that.
+    """
+    child = child_of(route_, "Service", name, "v1")
+    live = live or {}
+    labels = {**objects.labels(live), **objects.labels(route_)}
     # Visibility is not passed on: who wants one tag's name inside only labels that Service.
-    passed = {k: v for k, v in _copied(objects.labels(route_)).items() if k != wellknown.VISIBILITY}
+    passed = {k: v for k, v in _copied(labels).items() if k != wellknown.VISIBILITY}
     child["metadata"]["labels"] = {**passed, wellknown.ROUTE_LABEL: objects.name(route_)}
-    child["metadata"]["annotations"] = _copied(objects.annotations(route_))
+    notes = {**objects.annotations(live), **objects.annotations(route_)}
+    child["metadata"]["annotations"] = _copied(notes)
     child["spec"] = {
         "type": "ClusterIP",
         "ports": [{"name": "http", "port": HTTP_PORT, "appProtocol": "http", "protocol": "TCP"}],
     }
     return child
-
-
-def tag_name(tag: str, route_name: str) -> str:
-    return names.child_name(f"{tag}-", route_name)
-
-
-def public_host(name: str, namespace: str, domain: str) -> str:
-    return f"{name}.{namespace}.{domain}"
-
-
-def virtual_service(route_: Mapping[str, Any], targets: Sequence[Target], domain: str) -> Object:
-    """How the mesh splits the Route's requests between revisions, one rule for it and one a tag.
-
-    All of a route's names live in one object and change at once, so a rule says which names it is for:
-    between pods all of them, at the ingress only the public one, in whatever case they come.
-    """
-    child = _child(route_, "VirtualService", objects.name(route_), mesh.API_VERSION)
-    child["metadata"]["labels"] = {wellknown.ROUTE_LABEL: objects.name(route_)}
-    name, namespace = objects.name(route_), objects.namespace(route_)
-    local_only = objects.labels(route_).get(wellknown.VISIBILITY) == wellknown.CLUSTER_LOCAL
-    rules, hosts = [], []
-    tags = sorted({t.tag for t in targets if t.tag}, key=lambda tag: (-len(tag), tag))
-    for tag in [*tags, ""]:  # first match wins: what has no tag takes the names that are left
-        own = name if not tag else tag_name(tag, name)
-        shares = [t for t in targets if (t.percent > 0 if not tag else t.tag == tag)]
-        if not shares:
-            continue
-        inside = [
-            own + suffix
-            for suffix in (f".{namespace}.svc.{cluster.DOMAIN}", f".{namespace}.svc", f".{namespace}")
-        ]
-        outside = [] if local_only else [public_host(own, namespace, domain)]
-        hosts += [*inside, *outside]
-        matches: list[Object] = [{"gateways": [mesh.MESH_GATEWAY]}]
-        if tag:
-            matches[0]["authority"] = _any_of([*inside, *outside, own])
-        if outside:
-            matches.append({"gateways": [mesh.INGRESS], "authority": _any_of(outside)})
-        rules.append(_rule(namespace, shares, matches, alone=bool(tag)))
-    child["spec"] = {
-        "hosts": hosts,
-        "gateways": [mesh.MESH_GATEWAY] if local_only else [mesh.MESH_GATEWAY, mesh.INGRESS],
-        "http": rules,
-    }
-    return child
-
-
-def _any_of(names_: Sequence[str]) -> Object:
-    """Matches these names in any case (RFC 9110, 4.2.3), with a port or without."""
-    return {"regex": f"(?i)(?:{'|'.join(re.escape(name) for name in names_)})(?::[0-9]+)?"}
-
-
-def _rule(namespace: str, shares: Sequence[Target], matches: list[Object], *, alone: bool) -> Object:
-    destinations = [
-        {
-            "destination": {
-                "host": cluster.service_host(t.revision, namespace),
-                "port": {"number": HTTP_PORT},
-            },
-            "weight": 100 if alone else t.percent,
-        }
-        for t in shares
-    ]
-    return {
-        "match": matches,
-        "route": destinations,
-        "headers": {"request": {"add": {"forwarded": FORWARDED}}},
-        # One for all of its shares: a request must not be cut before its own revision would.
-        "timeout": f"{max(t.timeout_s for t in shares)}s",
-        "retries": {
-            "attempts": CONNECT_ATTEMPTS,
-            "retryOn": "connect-failure,refused-stream,reset-before-request",
-        },
-    }

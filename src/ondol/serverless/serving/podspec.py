@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ondol.api.schema import causes
+from ondol.api.validation import fields
 from ondol.base import comma_list
 from ondol.base.errors import Cause
 from ondol.serverless.serving.defaults import PROBE_KINDS
 
 Document = Mapping[str, Any]
+
+TAG_HEADER: Final = "tag-header-based-routing"
 
 FEATURES: Final[Mapping[str, bool]] = {
     "multi-container": True,
@@ -46,6 +49,7 @@ FEATURES: Final[Mapping[str, bool]] = {
     "kubernetes.podspec-volumes-hostpath": False,
     "kubernetes.podspec-volumes-image": False,
     "kubernetes.podspec-volumes-mount-propagation": False,
+    TAG_HEADER: False,
 }
 """Knative's feature flags that mean something here, and whether each is on when nobody says."""
 
@@ -166,6 +170,11 @@ def problems(spec: Document, path: str, on: frozenset[str]) -> Iterator[Cause]:
     yield from _masked(spec, path, (*POD_FIELDS, *_REVISION_FIELDS), on, _OPENED_IN_POD)
     if spec.get("automountServiceAccountToken") is True:
         yield causes.forbidden(f"{path}.automountServiceAccountToken", "may only be false")
+    account = str(spec.get("serviceAccountName") or "")
+    if any(fields.subdomain("", account)) and account:
+        where = f"{path}.serviceAccountName"
+        # In Knative's form of a mistake, value and path before the reason: clients look for it.
+        yield Cause("FieldValueInvalid", f"Invalid value: {account}: {where}\n{fields.SUBDOMAIN}", where)
     security = spec.get("securityContext") or {}
     if _OPENED_IN_POD["securityContext"] in on:
         yield from _masked(security, f"{path}.securityContext", _POD_SECURITY_FIELDS)
@@ -203,7 +212,7 @@ def _masked(
 
 
 def _closed(feature: str) -> str:
-    return f"must not be set while the feature {feature} is off (setting knative_features)"
+    return f"must not be set while the feature {feature} is off (ConfigMap config-features)"
 
 
 def _volumes(spec: Document, path: str, on: frozenset[str]) -> Iterator[Cause]:

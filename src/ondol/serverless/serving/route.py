@@ -1,9 +1,11 @@
-"""Reconciles Routes: traffic targets become one VirtualService, revisions learn who points at them."""
+"""Reconciles Routes: traffic targets become one VirtualService, revisions learn who points at them.
+
+A roll-out goes on from the state that the VirtualService has, whoever wrote it: a restart changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from ondol.api import conditions, objects, resources
@@ -11,34 +13,39 @@ from ondol.api.objects import Key, Object
 from ondol.base import clock, comma_list, errors
 from ondol.contracts import mesh, serving
 from ondol.sdk import Children, Controller, Manager, Result
-from ondol.serverless.serving import children, documents, verdicts, wellknown
+from ondol.serverless.config import live
+from ondol.serverless.config.live import LiveConfig
+from ondol.serverless.serving import (
+    children,
+    documents,
+    podspec,
+    rollout,
+    routing,
+    verdicts,
+    wellknown,
+)
 from ondol.serverless.serving.children import FIELD_MANAGER, RETRY_S, ChildProblem
 from ondol.serverless.serving.defaults import TIMEOUT_S
-from ondol.serverless.serving.documents import Target
 from ondol.serverless.serving.reporting import Reporter
+from ondol.serverless.serving.rollout import SECOND_NS, Rollout
+from ondol.serverless.serving.routing import Target, Traffic
 from ondol.serverless.serving.service import owner_key, owner_uid
 from ondol.serverless.serving.verdicts import Verdict
 
 _BY_CONFIGURATION: Final = "configuration"
 _BY_REVISION: Final = "revision"
 _BY_OWNER: Final = "owner"
-
-
-@dataclass(frozen=True, slots=True)
-class RouteConfig:
-    """How routes are published: the domain, the gateway's port, whether the mesh reports on its rules."""
-
-    domain: str = "localhost"
-    public_port: int = 80
-    mesh_reports: bool = True
+_CONFIG_MAPS: Final = ("config-domain", "config-features", "config-network")
 
 
 class RouteReconciler:
     """Resolves targets to ready revisions; while one is missing, the rules of before go on serving."""
 
-    def __init__(self, manager: Manager, config: RouteConfig) -> None:
+    def __init__(self, manager: Manager, config: LiveConfig, *, mesh_reports: bool = True) -> None:
+        """`mesh_reports`: whether the mesh says in a rule's status that it serves it."""
         self._manager = manager
         self._config = config
+        self._mesh_reports = mesh_reports
         self._children = Children(manager.client, field_manager=FIELD_MANAGER)
         self._status = Reporter(manager, serving.ROUTE, ("AllTrafficAssigned", "IngressReady"))
         self._routes = manager.informer(serving.ROUTE)
@@ -57,6 +64,7 @@ class RouteReconciler:
         controller.watch(self._revisions, lambda r: self._routes_of(_BY_REVISION, r))
         controller.watch(self._services, owner_key)
         controller.watch(self._virtual_services, owner_key)
+        live.follow(controller, self._manager, _CONFIG_MAPS, self._routes.lister.list)
         return controller
 
     def _routes_of(self, index: str, obj: Object) -> list[Key]:
@@ -75,14 +83,47 @@ class RouteReconciler:
             await self._write(route, self._present(route), assigned, Verdict("Unknown"))
             return None
         result = None
+        moving = self._rollout(route, targets)
+        traffic = routing.traffic(targets, moving, lambda name: self._timeout_s(key.namespace, name))
         try:
-            ingress = await self._program(route, targets)
+            ingress = await self._program(route, traffic, moving)
         except ChildProblem as error:
             result = Result(RETRY_S)
             ingress = Verdict("False", error.reason, str(error))
-        await self._mark(key, {target.revision for target in targets})
-        await self._write(route, targets, assigned, ingress)
+        if ingress.status == "True" and not moving.is_done:
+            ingress = verdicts.ROLLING_OUT
+        if moving.next_ns and result is None:
+            result = Result(max(0.0, moving.next_ns / SECOND_NS - self._manager.clock.now()))
+        await self._mark(key, traffic.revisions)
+        await self._write(route, traffic.listed, assigned, ingress)
         return result
+
+    def _rollout(self, route: Object, targets: Sequence[Target]) -> Rollout:
+        """How far the newest revisions have come: a step on from where the VirtualService has them."""
+        end = routing.goal(targets)
+        duration_s = wellknown.rollout_s(objects.annotations(route), self._config().network.rollout_s)
+        live_rules = self._virtual_services.lister.get(objects.key(route))
+        if live_rules is None or not duration_s:
+            return end
+        before = rollout.decode(objects.annotations(live_rules).get(rollout.ANNOTATION))
+        if before is None:
+            return end
+        now_ns = round(self._manager.clock.now() * SECOND_NS)
+        gone = [name for name in before.revisions() if not self._has(route, name)]
+        before = rollout.without(before, gone)
+        if verdicts.ingress_verdict(live_rules, reported=self._mesh_reports).status == "True":
+            before = rollout.observed(before, now_ns, duration_s)
+        return rollout.step(end, before, now_ns)
+
+    def _has(self, route: Object, revision: str) -> bool:
+        return self._revisions.lister.get(Key(objects.namespace(route), revision)) is not None
+
+    def _timeout_s(self, namespace: str, revision: str) -> int:
+        obj = self._revisions.lister.get(Key(namespace, revision)) or {}
+        return int(objects.spec(obj).get("timeoutSeconds") or TIMEOUT_S)
+
+    def _is_guarded(self, namespace: str, revision: str) -> bool:
+        return routing.is_guarded(self._revisions.lister.get(Key(namespace, revision)) or {})
 
     async def _write(
         self, route: Object, targets: Sequence[Target], assigned: Verdict, ingress: Verdict
@@ -92,31 +133,33 @@ class RouteReconciler:
             targets,
             assigned,
             ingress,
-            domain=self._config.domain,
-            public_port=self._config.public_port,
-            local_only=objects.labels(route).get(wellknown.VISIBILITY) == wellknown.CLUSTER_LOCAL,
+            naming=self._config().network.naming,
             now=self._manager.clock.now(),
         )
         await self._status.write(route, desired)
 
-    async def _program(self, route: Object, targets: Sequence[Target]) -> Verdict:
+    async def _program(self, route: Object, traffic: Traffic, moving: Rollout) -> Verdict:
         """Make the names resolvable, then hand the mesh its rules; say whether it serves them."""
-        namespace, name = objects.namespace(route), objects.name(route)
+        namespace, config = objects.namespace(route), self._config()
+        naming = config.network.naming
         family = self._children.of(route)
-        own = [name, *(documents.tag_name(t.tag, name) for t in targets if t.tag)]
-        for service_name in own:
-            await children.apply(
-                family,
-                resources.SERVICE,
-                documents.placeholder_service(route, service_name),
-                self._services.lister.get(Key(namespace, service_name)),
-            )
-        desired = documents.virtual_service(route, targets, self._config.domain)
+        for service_name in (naming.own_name(route, tag) for tag in ("", *traffic.tags)):
+            live_service = self._services.lister.get(Key(namespace, service_name))
+            desired_service = documents.placeholder_service(route, service_name, live_service)
+            await children.apply(family, resources.SERVICE, desired_service, live_service)
+        desired = routing.virtual_service(
+            route,
+            traffic,
+            naming,
+            by_header=podspec.TAG_HEADER in config.features,
+            state=rollout.encode(moving),
+            guarded=[each for each in traffic.revisions if self._is_guarded(namespace, each)],
+        )
         live = self._virtual_services.lister.get(objects.key(desired))
         virtual_service = await children.apply(family, mesh.VIRTUAL_SERVICE, desired, live)
         # The Services of tags that are no more: nothing routes by their names by now.
         await family.prune(resources.SERVICE, self._services.lister.by_index(_BY_OWNER, objects.uid(route)))
-        return verdicts.ingress_verdict(virtual_service, reported=self._config.mesh_reports)
+        return verdicts.ingress_verdict(virtual_service, reported=self._mesh_reports)
 
     def _present(self, route: Object) -> list[Target]:
         """What the status says is served now."""
@@ -142,8 +185,8 @@ class RouteReconciler:
             total += percent
             latest = bool(spec.get("configurationName"))
             timeout_s = int(objects.spec(revision).get("timeoutSeconds") or TIMEOUT_S)
-            tag = str(spec.get("tag") or "")
-            targets.append(Target(objects.name(revision), percent, tag, latest, timeout_s))
+            tag, followed = str(spec.get("tag") or ""), str(spec.get("configurationName") or "")
+            targets.append(Target(objects.name(revision), percent, tag, latest, timeout_s, followed))
         tags = [target.tag for target in targets if target.tag]
         if twice := next((tag for tag in tags if tags.count(tag) > 1), ""):
             return [], Verdict("False", "InvalidTraffic", f'the tag "{twice}" is given twice')
@@ -181,7 +224,7 @@ class RouteReconciler:
             return {}, Verdict("False" if failed else "Unknown", "RevisionMissing", message)
         return revision, None
 
-    async def _mark(self, route: Key, pointed_at: set[str] | tuple[()]) -> None:
+    async def _mark(self, route: Key, pointed_at: Collection[str]) -> None:
         """Tell each revision whether this route points at it: `active`, or `reserve` when it ceased to."""
         for revision in self._revisions.lister.list(route.namespace):
             before = set(comma_list.items(objects.annotations(revision).get(wellknown.ROUTES_ANNOTATION, "")))

@@ -13,18 +13,22 @@ from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from ondol.api import defaults as builtin
-from ondol.api import objects, validation
+from ondol.api import objects, resources, validation
 from ondol.api.defaults import workloads as workload_defaults
 from ondol.api.objects import Object
 from ondol.api.schema import causes, typed
 from ondol.api.validation import fields, workloads
 from ondol.base import errors
 from ondol.base.errors import Cause
-from ondol.contracts import serving
-from ondol.serverless.serving import defaults, documents, podspec, wellknown
+from ondol.contracts import cluster, serving
+from ondol.serverless.config.live import LiveConfig
+from ondol.serverless.config.rules import ConfigMapRules
+from ondol.serverless.config.values import ServingConfig
+from ondol.serverless.serving import defaults, documents, limits, podspec, wellknown
+from ondol.serverless.serving.defaults import Defaults
 
 Document: TypeAlias = Mapping[str, Any]
-Fill: TypeAlias = Callable[[Object, Object | None, str], None]
+Fill: TypeAlias = Callable[[Object, Object | None, str, Defaults], None]
 
 _DEPLOYMENT: Final = "io.k8s.api.apps.v1.Deployment"
 _RULES: Final = validation.Rules(workloads.deployment)
@@ -36,11 +40,11 @@ _OWNERS: Final = {wellknown.SERVICE_LABEL: "Service", wellknown.CONFIGURATION_LA
 
 @dataclass(frozen=True)
 class Write:
-    """An object as it is to be written and as it was (None on create); `features` are those that are on."""
+    """An object as it is to be written and as it was (None on create), and the configuration that holds."""
 
     new: Document
     old: Document | None
-    features: frozenset[str]
+    config: ServingConfig
 
     @cached_property
     def workload(self) -> Object:
@@ -53,29 +57,31 @@ Check: TypeAlias = Callable[[Write], Iterator[Cause]]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of one kind; `unsupported` says what the node would not honour in a workload.
-
-    `features` are the flags of `podspec.FEATURES` that are on.
-    """
+    """The rules of one kind; `unsupported` says what the node would not honour in a workload."""
 
     check: Check
     fill: Fill
     templated: bool = False
     unsupported: Callable[[Object], Sequence[str]] = lambda _: ()
-    features: frozenset[str] = podspec.DEFAULT_FEATURES
+    config: Callable[[], ServingConfig] = ServingConfig
 
     def default(self, new: Object, old: Document | None, user: str) -> None:
         """Fill in, in place, what Knative's webhook would; the object fits its schema."""
-        self.fill(new, dict(old) if old is not None else None, user)
+        self.fill(new, dict(old) if old is not None else None, user, self.config().defaults)
 
-    def judge(self, new: Document, old: Document | None) -> tuple[list[Cause], list[str]]:
+    def judge(
+        self,
+        new: Document,
+        old: Document | None,
+        user: str = "",  # noqa: ARG002 - anybody's write is judged alike
+    ) -> tuple[list[Cause], list[str]]:
         """Everything wrong with the object, and what of it has no effect; of a change, only what it brings.
 
         Nothing while its user's part stays what it was.
         """
         if old is not None and _of_users(new) == _of_users(old):
             return [], []
-        write = Write(new, old, self.features)
+        write = Write(new, old, self.config())
         if problems := list(self.check(write)):
             return problems, []
         return [], self._warnings(write) if self.templated else []
@@ -99,22 +105,24 @@ class Rules:
 
 def _notes(obj: Document) -> Iterator[str]:
     """Annotations that do nothing."""
-    yield from wellknown.without_effect(objects.annotations(obj))
     notes = objects.annotations(_template(obj))
     yield from (f"{_NOTES}[{key}]: this annotation is not known" for key in wellknown.unknown(notes))
 
 
 def rules(
     unsupported: Callable[[Object], Sequence[str]] = lambda _: (),
-    features: frozenset[str] = podspec.DEFAULT_FEATURES,
-) -> dict[str, Rules]:
-    """By group and resource."""
-    templated = (True, unsupported, features)
+    config: LiveConfig | None = None,
+) -> dict[str, Rules | ConfigMapRules]:
+    """By group and resource; `config` is what holds at a write, without it Knative's defaults do."""
+    config = config or LiveConfig(ServingConfig())
+    templated = (True, unsupported, config)
     return {
         serving.SERVICE.group_resource: Rules(service, defaults.service, *templated),
         serving.CONFIGURATION.group_resource: Rules(configuration, defaults.configuration, *templated),
-        serving.REVISION.group_resource: Rules(revision, defaults.revision, features=features),
+        serving.REVISION.group_resource: Rules(revision, defaults.revision, config=config),
         serving.ROUTE.group_resource: Rules(route, defaults.route),
+        serving.DOMAIN_MAPPING.group_resource: Rules(domain_mapping, defaults.domain_mapping),
+        resources.CONFIG_MAP.group_resource: ConfigMapRules(config.base),
     }
 
 
@@ -150,7 +158,25 @@ def revision(write: Write) -> Iterator[Cause]:
             "spec", "a Revision is immutable; change spec.template of its Service for a new one"
         )
     elif old is None and objects.controller_of(new) is None:
-        yield from podspec.problems(objects.spec(new), "spec", write.features)
+        yield from podspec.problems(objects.spec(new), "spec", write.config.features)
+        yield from limits.problems(objects.spec(new), "spec", write.config.defaults)
+
+
+def domain_mapping(write: Write) -> Iterator[Cause]:
+    name, reference = objects.name(write.new), objects.spec(write.new).get("ref") or {}
+    yield from fields.subdomain("metadata.name", name)
+    if "." not in name:
+        text = "should be a domain with at least two segments separated by dots"
+        yield causes.invalid("metadata.name", name, text)
+    if name.endswith(f".{cluster.DOMAIN}"):
+        text = f'must not be a subdomain of cluster local domain "{cluster.DOMAIN}"'
+        yield causes.invalid("metadata.name", name, text)
+    yield from _signatures(write.new, write.old)
+    if reference.get("namespace") not in (None, objects.namespace(write.new)):
+        text = f'parent namespace "{objects.namespace(write.new)}" does not match it'
+        yield causes.invalid("spec.ref.namespace", reference["namespace"], text)
+    if not reference.get("apiVersion"):
+        yield causes.required("spec.ref.apiVersion")
 
 
 def _metadata(obj: Document) -> Iterator[Cause]:
@@ -209,14 +235,21 @@ def _template(obj: Document) -> Document:
 
 def _templated(write: Write) -> Iterator[Cause]:
     template = _template(write.new)
-    yield from _revision_name(write.new, write.old)
-    _, wrong = wellknown.scaling(objects.annotations(template), container_concurrency=0)
+    yield from _revision_name(write)
+    _, wrong = wellknown.scaling(
+        objects.annotations(template), container_concurrency=0, defaults=write.config.scaling
+    )
     yield from wrong
-    own = [*podspec.problems(template.get("spec") or {}, _POD, write.features)]
+    spec = template.get("spec") or {}
+    own = [
+        *podspec.problems(spec, _POD, write.config.features),
+        *limits.problems(spec, _POD, write.config.defaults),
+    ]
     yield from own or _as_deployment(write)  # what is wrong already would only be told twice
 
 
-def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
+def _revision_name(write: Write) -> Iterator[Cause]:
+    new, old, values = write.new, write.old, write.config.defaults
     name, path = objects.name(_template(new)), f"{_TEMPLATE}.metadata.name"
     if not name:
         return
@@ -226,7 +259,7 @@ def _revision_name(new: Document, old: Document | None) -> Iterator[Cause]:
         yield causes.invalid(path, name, f'must have prefix "{prefix}"')
     if old is None or name != objects.name(_template(old)):
         return
-    if defaults.template_of(old) != defaults.template_of(new):
+    if defaults.template_of(old, values) != defaults.template_of(new, values):
         message = "the template was changed without a change of its name, and a Revision never changes"
         yield causes.invalid(path, name, message)
 

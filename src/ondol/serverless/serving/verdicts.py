@@ -12,12 +12,14 @@ from typing import Any, Final
 from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.contracts import cluster, mesh
-from ondol.contracts.serving import HTTP_PORT
 from ondol.serverless.autoscaler import scaler
-from ondol.serverless.serving import documents, wellknown
-from ondol.serverless.serving.documents import Target
+from ondol.serverless.config.values import ServingConfig
+from ondol.serverless.serving import wellknown
+from ondol.serverless.serving.names import Naming
+from ondol.serverless.serving.routing import Target
 
 READY: Final = "Ready"
+_NO_CONFIG: Final = ServingConfig()
 _IMAGE_REASONS: Final = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -62,6 +64,7 @@ def revision_status(
     pods: Sequence[Mapping[str, Any]],
     *,
     problem: Verdict | None = None,
+    config: ServingConfig = _NO_CONFIG,
     now: float,
 ) -> Object:
     """The status of a Revision from its Deployment, its PodAutoscaler and its pods.
@@ -70,11 +73,13 @@ def revision_status(
     """
     initialized = autoscaler is not None and conditions.is_true(autoscaler, "ScaleTargetInitialized")
     pods = [pod for pod in pods if not objects.is_deleting(pod)]
-    available = problem or (OK if initialized else _resources(revision, deployment, autoscaler, pods))
+    available = problem or (OK if initialized else _resources(revision, deployment, autoscaler, pods, config))
     healthy = _containers(revision, pods, initialized=initialized)
     verdicts = {"ResourcesAvailable": available, "ContainerHealthy": healthy, "Active": _active(autoscaler)}
     scaled = objects.status(autoscaler or {})
+    log_url = config.log_url.replace("${REVISION_UID}", objects.uid(revision))
     return {
+        **({"logUrl": log_url} if log_url else {}),
         "observedGeneration": objects.generation(revision),
         "conditions": with_ready(
             revision, verdicts, of_ready=("ContainerHealthy", "ResourcesAvailable"), now=now
@@ -90,11 +95,12 @@ def _resources(
     deployment: Mapping[str, Any] | None,
     autoscaler: Mapping[str, Any] | None,
     pods: Sequence[Mapping[str, Any]],
+    config: ServingConfig,
 ) -> Verdict:
     for status, waiting in _waiting(pods):
         if waiting.get("reason") in _IMAGE_REASONS:
             return _image_missing(revision, status, waiting)
-    for pod in pods:
+    for pod in () if config.deployment.always_schedulable else pods:
         scheduled = conditions.get(pod, "PodScheduled") or {}
         if scheduled.get("status") == "False":
             return Verdict("False", str(scheduled.get("reason") or "Unschedulable"), _message(scheduled))
@@ -261,31 +267,21 @@ def route_status(
     assigned: Verdict,
     ingress: Verdict,
     *,
-    domain: str,
-    public_port: int,
-    local_only: bool,
+    naming: Naming,
     now: float,
 ) -> Object:
     """The status of a Route: where its traffic goes and under which addresses."""
-    name, namespace = objects.name(route), objects.namespace(route)
-
-    def url(own: str) -> str:
-        if local_only:
-            return f"http://{cluster.service_host(own, namespace)}"
-        suffix = "" if public_port == HTTP_PORT else f":{public_port}"
-        return f"http://{documents.public_host(own, namespace, domain)}{suffix}"
-
     verdicts = {"AllTrafficAssigned": assigned, "IngressReady": ingress}
     return {
         "observedGeneration": objects.generation(route),
-        "url": url(name),
-        "address": {"url": f"http://{cluster.service_host(name, namespace)}"},
-        "traffic": [_traffic(target, name, url) for target in targets],
+        "url": naming.url(route),
+        "address": {"url": f"http://{cluster.service_host(objects.name(route), objects.namespace(route))}"},
+        "traffic": [_traffic(target, route, naming) for target in targets],
         "conditions": with_ready(route, verdicts, of_ready=("AllTrafficAssigned", "IngressReady"), now=now),
     }
 
 
-def _traffic(target: Target, name: str, url: Any) -> Object:
+def _traffic(target: Target, route: Mapping[str, Any], naming: Naming) -> Object:
     share: Object = {
         "revisionName": target.revision,
         "percent": target.percent,
@@ -293,8 +289,13 @@ def _traffic(target: Target, name: str, url: Any) -> Object:
     }
     if target.tag:
         share["tag"] = target.tag
-        share["url"] = url(documents.tag_name(target.tag, name))
+        share["url"] = naming.url(route, target.tag)
     return share
+
+
+ROLLING_OUT: Final = Verdict(
+    "Unknown", "RolloutInProgress", "A gradual rollout of the latest revision(s) is in progress."
+)
 
 
 def ingress_verdict(virtual_service: Mapping[str, Any] | None, *, reported: bool) -> Verdict:
@@ -327,7 +328,7 @@ def service_status(
     """The status of a Service: what its Configuration and its Route say, unless they are another's."""
     verdicts = {
         "ConfigurationsReady": problem or _of_child(configuration),
-        "RoutesReady": problem or _migrated(configuration, route) or _of_child(route),
+        "RoutesReady": problem or _of_route(configuration, route),
     }
     desired: Object = {
         "observedGeneration": objects.generation(service),
@@ -346,14 +347,17 @@ def service_status(
     return desired
 
 
-def _migrated(configuration: Mapping[str, Any] | None, route: Mapping[str, Any] | None) -> Verdict | None:
-    """Unknown while the Route still sends the latest revision's share to an older one."""
+def _of_route(configuration: Mapping[str, Any] | None, route: Mapping[str, Any] | None) -> Verdict:
+    """What the Route says; Unknown if it is ready, but sends the newest revision's share to an older one."""
+    verdict = _of_child(route)
     latest = objects.status(configuration or {}).get("latestReadyRevisionName")
+    if verdict.reason == ROLLING_OUT.reason:
+        return verdict
     for target in objects.status(route or {}).get("traffic") or ():
         if latest and target.get("latestRevision") and target.get("revisionName") != latest:
             message = "Traffic is not yet migrated to the latest revision."
             return Verdict("Unknown", "TrafficNotMigrated", message)
-    return None
+    return verdict
 
 
 def _of_child(child: Mapping[str, Any] | None) -> Verdict:

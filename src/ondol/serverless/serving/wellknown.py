@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from ondol.api import objects
@@ -25,6 +26,9 @@ CONFIGURATION_GENERATION_LABEL: Final = SERVING + "configurationGeneration"
 REVISION_LABEL: Final = serving.REVISION_LABEL
 REVISION_UID_LABEL: Final = SERVING + "revisionUID"
 ROUTE_LABEL: Final = serving.ROUTE_LABEL
+LAST_PINNED: Final = SERVING + "lastPinned"
+NO_GC: Final = SERVING + "no-gc"
+DOMAIN_LABEL: Final = SERVING + "domainMappingName"
 ROUTING_STATE_LABEL: Final = SERVING + "routingState"
 ROUTING_STATE_MODIFIED: Final = SERVING + "routingStateModified"
 ROUTES_ANNOTATION: Final = SERVING + "routes"
@@ -67,7 +71,10 @@ _ANNOTATIONS: Final = {
 }
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}")
 _INT32_MAX: Final = 2**31 - 1
-_RPS_TARGET: Final = 200.0
+KPA: Final = "kpa.autoscaling.knative.dev"
+HPA: Final = "hpa.autoscaling.knative.dev"
+CLASSES: Final[Mapping[str, tuple[str, ...]]] = {KPA: ("concurrency", "rps"), HPA: ("cpu", "memory")}
+"""The classes of autoscalers, each with the metrics it knows, the usual one first."""
 
 
 def generation_of(revision: Mapping[str, Any]) -> int:
@@ -99,14 +106,15 @@ def scaling(
     base = defaults or Scaling()
     normalised = _normalised(annotations)
     reader = _Reader(normalised)
-    metric = reader.choice("metric", ("concurrency", "rps"), base.metric)
-    reader.choice("class", ("kpa.autoscaling.knative.dev",), "kpa.autoscaling.knative.dev")
+    class_ = reader.choice("class", tuple(CLASSES), base.autoscaler_class)
+    metric = reader.choice("metric", CLASSES[class_], CLASSES[class_][0])
     reader.choice("metric-aggregation-algorithm", ("linear",), "linear")
     min_scale = reader.whole("min-scale", 0, base.min_scale)
     max_scale = reader.whole("max-scale", 0, base.max_scale)
     if max_scale and max_scale < min_scale:
         reader.refuse("max-scale", f"{max_scale} is less than min-scale {min_scale}")
         max_scale = 0
+    max_scale = reader.limited("max-scale", max_scale, base.max_scale_limit)
     activation_scale = reader.whole("activation-scale", 2, base.activation_scale)
     if activation_scale and activation_scale < min_scale:
         reader.refuse("activation-scale", f"{activation_scale} is less than min-scale {min_scale}")
@@ -114,14 +122,19 @@ def scaling(
     if max_scale and activation_scale > max_scale:
         reader.refuse("activation-scale", f"{activation_scale} is more than max-scale {max_scale}")
         activation_scale = 0
-    settings = Scaling(
+    if metric == "memory" and "target" not in normalised:
+        reader.refuse("target", "must be given beside the metric memory: how many MiB a pod should use")
+    least_initial = 0 if base.allow_zero_initial and class_ == KPA else 1
+    settings = replace(
+        base,
+        autoscaler_class=class_,
         metric=metric,
         target=reader.number("target", 0.01, None, _usual_target(metric, container_concurrency, base)),
         utilization=reader.number("target-utilization-percentage", 1, 100, base.utilization * 100) / 100,
         container_concurrency=container_concurrency,
         min_scale=min_scale,
         max_scale=max_scale,
-        initial_scale=reader.whole("initial-scale", 1, base.initial_scale),
+        initial_scale=reader.whole("initial-scale", least_initial, max(base.initial_scale, least_initial)),
         activation_scale=activation_scale,
         window_s=round(reader.duration("window", 6, 3600, base.window_s)),
         panic_window_percent=reader.number("panic-window-percentage", 1, 100, base.panic_window_percent),
@@ -138,7 +151,9 @@ def scaling(
 def _usual_target(metric: str, container_concurrency: int, base: Scaling) -> float:
     """What holds without a target: for concurrency the hard limit, if there is one."""
     if metric == "rps":
-        return _RPS_TARGET
+        return base.rps_target
+    if metric in CLASSES[HPA]:
+        return 0.0  # then the HorizontalPodAutoscaler's own holds
     return float(container_concurrency) or base.target
 
 
@@ -153,13 +168,15 @@ def unknown(annotations: Mapping[str, str]) -> list[str]:
     )
 
 
-def without_effect(annotations: Mapping[str, str]) -> list[str]:
-    """What a Service's own annotations ask for in vain."""
-    return [
-        f"metadata.annotations[{key}] has no effect: traffic moves at once"
-        for key in ROLLOUT_DURATIONS
-        if annotations.get(key, "0") not in {"0", "0s"}
-    ]
+def rollout_s(annotations: Mapping[str, str], default_s: float) -> float:
+    """Over how long traffic moves to a new revision; 0 is at once, as is what cannot be read."""
+    text = next((annotations[key] for key in ROLLOUT_DURATIONS if annotations.get(key)), "")
+    if not text:
+        return default_s
+    try:
+        return whole_s(text) or default_s
+    except ValueError:
+        return default_s
 
 
 def _progress_deadline_s(annotations: Mapping[str, str], reader: _Reader, default: float) -> float:
@@ -211,6 +228,14 @@ class _Reader:
 
     def whole(self, key: str, least: int, default: int) -> int:
         return self._read(key, _whole, least, _INT32_MAX, default)
+
+    def limited(self, key: str, value: int, limit: int) -> int:
+        """A number of replicas that the whole platform's limit (0 is none) allows."""
+        if not limit or key not in self._texts or 0 < value <= limit:
+            return value
+        shown = f"{value} (unlimited)" if value == 0 else str(value)
+        self.refuse(key, f"{shown} must be at least 1 and at most max-scale-limit {limit}")
+        return limit
 
     def number(self, key: str, least: float, most: float | None, default: float) -> float:
         return self._read(key, float, least, most, default)

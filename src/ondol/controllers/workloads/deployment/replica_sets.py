@@ -106,6 +106,7 @@ def view(replica_set: Mapping[str, Any]) -> rollout.Set:
         int(objects.status(replica_set).get("availableReplicas") or 0),
         pods.created_at(replica_set),
         number(objects.annotations(replica_set).get(MAXIMUM)),
+        int(objects.status(replica_set).get("replicas") or 0),
     )
 
 

@@ -43,6 +43,12 @@ class Set:
     created: float
     max_before: int | None = None
     """`replicas + maxSurge` when its size was last written, from its annotation."""
+    present: int = 0
+    """How many pods it says it has, which may be more than it is to have by now."""
+
+    @property
+    def counted(self) -> int:
+        return max(self.replicas, self.present)
 
 
 def terms(deployment: Mapping[str, Any]) -> Terms:
@@ -62,7 +68,7 @@ def terms(deployment: Mapping[str, Any]) -> Terms:
 
 def initial_size(terms: Terms, others: Iterable[Set]) -> int:
     """The size a new set is created with, beside the ones there are."""
-    return _raised(terms, 0, sum(other.replicas for other in others))
+    return _raised(terms, 0, sum(other.counted for other in others))
 
 
 def _raised(terms: Terms, size: int, total: int) -> int:
@@ -73,8 +79,12 @@ def _raised(terms: Terms, size: int, total: int) -> int:
 
 
 def rolling(terms: Terms, new: Set, olds: Sequence[Set]) -> dict[str, int]:
-    """One step of a rolling update: the sizes that change, by name."""
-    total = new.replicas + sum(old.replicas for old in olds)
+    """One step of a rolling update: the sizes that change, by name.
+
+    An old set's pods count until it says that they go. Kubernetes goes by the sizes alone: where the old
+    set's controller is the later one, there are more pods for a while than `maxSurge` allows.
+    """
+    total = new.replicas + sum(old.counted for old in olds)
     size = terms.replicas if new.replicas > terms.replicas else _raised(terms, new.replicas, total)
     grown = replace(new, replicas=size)
     changes = _lowered(terms, grown, olds)

@@ -28,6 +28,7 @@ class EnvoyInternalAddress(Message):
 class SocketAddress(Message):
     class _Protocol(int): ...
     TCP: _Protocol
+    UDP: _Protocol
     protocol: SocketAddress._Protocol
     address: str
     port_value: int

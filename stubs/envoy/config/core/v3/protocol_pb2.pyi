@@ -15,8 +15,13 @@ from google.protobuf.message import Message
 from google.protobuf import duration_pb2 as google_protobuf_duration_pb2
 from google.protobuf import wrappers_pb2 as google_protobuf_wrappers_pb2
 
+class UpstreamHttpProtocolOptions(Message):
+    auto_sni: bool
+    auto_san_validation: bool
+    def __init__(self, *, auto_sni: bool | None = ..., auto_san_validation: bool | None = ...) -> None: ...
 class HttpProtocolOptions(Message):
     class _HeadersWithUnderscoresAction(int): ...
+    ALLOW: _HeadersWithUnderscoresAction
     @property
     def idle_timeout(self) -> google_protobuf_duration_pb2.Duration: ...
     @property

@@ -16,6 +16,7 @@ from envoy.config.core.v3 import substitution_format_string_pb2 as envoy_config_
 
 class FilterStateValue(Message):
     class _SharedWithUpstream(int): ...
+    NONE: _SharedWithUpstream
     ONCE: _SharedWithUpstream
     TRANSITIVE: _SharedWithUpstream
     object_key: str

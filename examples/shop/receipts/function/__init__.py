@@ -1,0 +1,3 @@
+"""The function: a receipt for each order."""
+
+from .func import new as new

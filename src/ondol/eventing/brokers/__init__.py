@@ -1,0 +1,1 @@
+"""Brokers and Triggers: what the control plane says of them."""

@@ -1,0 +1,1 @@
+"""Channels and Subscriptions: what the control plane makes and says of them."""

@@ -1,0 +1,1 @@
+"""Sequences and Parallels: channels and subscriptions put together."""

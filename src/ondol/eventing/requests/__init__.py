@@ -1,0 +1,1 @@
+"""RequestReplies: a request and its answer over a broker, as the control plane sees them."""

@@ -1,0 +1,1 @@
+"""EventTypes: which events there are, and who has them."""

@@ -1,0 +1,187 @@
+"""Routes joined host by host, in the order that Gateway API gives to what they match. Pure.
+
+At the ingress a host has the Routes of the listener that has it most particularly, of each Gateway at the
+port: what a broader listener of the Gateway has is not served there. Between pods a Service has the Routes of
+one namespace together; its ports of which they do not speak stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from ondol.api import objects
+from ondol.api.objects import Key, Object
+from ondol.base.memo import Memo
+from ondol.contracts import cluster, mesh
+from ondol.mesh.gateway_api import generated
+from ondol.mesh.gateway_api.attachment import Attachment, Closeness
+from ondol.mesh.gateway_api.documents import Document
+from ondol.mesh.gateway_api.http import Compiled, Served
+from ondol.mesh.gateway_api.listeners import Open, covers, particularity
+from ondol.mesh.model import istio
+from ondol.mesh.translate.registry import OF_GATEWAY_API, Gateway, VirtualService
+from ondol.mesh.xds.types import Origin
+
+_NO_ROUTE: Final = istio.HTTPRoute(name="none", direct_response=istio.HTTPDirectResponse(404))
+"""Of a host that has no Routes and keeps what is broader away."""
+Source = tuple[str, Key]
+"""Kind and key of a Route."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    rank: tuple[Any, ...]
+    """Among all routes of a host."""
+    route: istio.HTTPRoute
+
+
+@dataclass(slots=True)
+class _Host:
+    created: str = ""
+    routes: list[_Placed] = field(default_factory=list)
+    sources: dict[Source, None] = field(default_factory=dict)
+    ports: set[int] = field(default_factory=set)
+    """Between pods: those that the Routes are for."""
+
+    def add(self, route: Document[Any], served: Iterable[Served], closeness: Closeness = (0, 0)) -> None:
+        self.created = min(filter(None, (self.created, route.created)), default="")
+        self.sources[route.kind, route.key] = None
+        self.routes += [
+            _Placed((closeness, *each.rank, route.age, each.place), each.route) for each in served
+        ]
+
+    @property
+    def http(self) -> list[istio.HTTPRoute]:
+        return [each.route for each in sorted(self.routes, key=lambda each: each.rank)]
+
+
+def _at_port(compiled: Compiled, port: int) -> list[Served]:
+    """The routes for calls to one port of a Service."""
+    return [
+        Served(
+            each.rank,
+            (*each.place, port),
+            msgspec.structs.replace(
+                each.route,
+                match=tuple(msgspec.structs.replace(match, port=port) for match in each.route.match),
+            ),
+        )
+        for each in compiled.served
+    ]
+
+
+class Hosts:
+    def __init__(
+        self, services: Mapping[Key, Object], cluster_domain: str, namespace: str, memo: Memo
+    ) -> None:
+        self._services = services
+        self._cluster_domain = cluster_domain
+        self._namespace = namespace
+        self._memo = memo
+        self._attached: dict[int, list[tuple[Attachment, Compiled, Mapping[str, Closeness]]]] = {}
+        """By the identity of the listener."""
+        self._between: dict[tuple[Key, str], _Host] = {}
+        """By Service and the namespace of the Routes."""
+
+    def add(self, attachment: Attachment, compiled: Compiled) -> None:
+        """A Route at a parent that it is accepted at."""
+        for listener, hosts in attachment.listeners:
+            listener.attached.add((attachment.route.kind, attachment.route.key))
+            self._attached.setdefault(id(listener), []).append((attachment, compiled, hosts))
+        if attachment.service is not None:
+            host = self._between.setdefault((attachment.service, attachment.route.namespace), _Host())
+            fresh = (
+                sorted(set(attachment.ports) - host.ports) if _is_of(host, attachment) else attachment.ports
+            )
+            for port in fresh:
+                make = partial(_at_port, compiled, port)
+                host.add(attachment.route, self._memo.get(("port", id(compiled), port), make, compiled))
+            host.ports.update(attachment.ports)
+
+    def gateways(self, served: Mapping[Key, Sequence[Open]]) -> list[Gateway]:
+        """One for each port of HTTP that any Gateway has, and one for each listener of HTTPS."""
+        rules: dict[str, Gateway] = {}
+        for listener in (each for listed in served.values() for each in listed):
+            name = _place(listener)
+            if listener.spec.protocol == "HTTP" and name not in rules:
+                rules[name] = generated.gateway(self._namespace, name, listener, ("*",), created="")
+            elif listener.spec.protocol == "HTTPS":
+                rules[name] = generated.gateway(self._namespace, name, listener, (listener.hostname,))
+        return list(rules.values())
+
+    def rules(
+        self, served: Mapping[Key, Sequence[Open]]
+    ) -> tuple[list[VirtualService], dict[Origin, list[Source]]]:
+        """The VirtualServices, and which Routes each is of."""
+        rules: list[VirtualService] = []
+        sources: dict[Origin, list[Source]] = {}
+        for (place, name), host in self._at_ingress(served).items():
+            gateway = f"{self._namespace}/{OF_GATEWAY_API}{place}"
+            spec = istio.VirtualServiceSpec((name,), (gateway,), tuple(host.http) or (_NO_ROUTE,))
+            rules.append(self._rule(self._namespace, f"{place}:{name}", host.created, spec))
+            sources[rules[-1].origin] = list(host.sources)
+        for (service, namespace), host in self._between.items():
+            name = cluster.service_host(service.name, service.namespace, self._cluster_domain)
+            http = (*host.http, *self._others(service, name, host.ports))
+            spec = istio.VirtualServiceSpec((name,), (mesh.MESH_GATEWAY,), http)
+            rules.append(self._rule(namespace, name, host.created, spec))
+            sources[rules[-1].origin] = list(host.sources)
+        return rules, sources
+
+    def _rule(
+        self, namespace: str, name: str, created: str, spec: istio.VirtualServiceSpec
+    ) -> VirtualService:
+        """The same as before where it is of the same routes."""
+        key = ("rule", namespace, name, created, spec.gateways, tuple(map(id, spec.http)))
+        return self._memo.get(key, partial(generated.rule, namespace, name, created, spec), spec.http)
+
+    def _at_ingress(self, served: Mapping[Key, Sequence[Open]]) -> dict[tuple[str, str], _Host]:
+        hosts: dict[tuple[str, str], _Host] = {}
+        for listed in served.values():
+            for listener in listed:
+                place = _place(listener)
+                beside = [each.hostname for each in listed if _place(each) == place]
+                for attachment, compiled, names in self._attached.get(id(listener), ()):
+                    for name, closeness in names.items():
+                        if _closest(beside, name) == listener.hostname:
+                            host = hosts.setdefault((place, name), _Host())
+                            if not _is_of(host, attachment):
+                                host.add(attachment.route, compiled.served, closeness)
+                if any(each != listener.hostname and covers(each, listener.hostname) for each in beside):
+                    # Without routes of its own it still keeps its host from what is broader.
+                    hosts.setdefault((place, listener.hostname), _Host())
+        return hosts
+
+    def _others(self, service: Key, name: str, ports: set[int]) -> list[istio.HTTPRoute]:
+        """The ports of a Service of which no Route speaks, as they are without any."""
+        listed = objects.spec(self._services[service]).get("ports") or ()
+        return [
+            istio.HTTPRoute(
+                name=f"port-{port['port']}",
+                match=(istio.HTTPMatchRequest(port=port["port"]),),
+                route=(
+                    istio.RouteDestination(istio.Destination(name, port=istio.PortSelector(port["port"]))),
+                ),
+            )
+            for port in listed
+            if port["port"] not in ports and (port.get("protocol") or "TCP") == "TCP"
+        ]
+
+
+def _is_of(host: _Host, attachment: Attachment) -> bool:
+    return (attachment.route.kind, attachment.route.key) in host.sources
+
+
+def _closest(listeners: Iterable[str], host: str) -> str:
+    """The listeners' host that has a host most particularly."""
+    return max((each for each in listeners if covers(each, host)), key=particularity, default="")
+
+
+def _place(listener: Open) -> str:
+    """Where its hosts are: with all of the port, or for TLS by themselves, by the name in the hello."""
+    return str(listener.port) if listener.spec.protocol == "HTTP" else listener.name

@@ -1,0 +1,1 @@
+"""Who workloads are: SPIFFE identities, the authority that certifies them, and what it has issued."""

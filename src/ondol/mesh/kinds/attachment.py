@@ -1,0 +1,78 @@
+"""What findings of the security kinds share: which pods an object is for, and what stands twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.api.objects import Key
+from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.kinds.kind import Finding, Progress, Word
+from ondol.mesh.policy import selection
+from ondol.mesh.translate.registry import Rule
+
+PROGRESS: Final[Mapping[Progress, Word]] = {
+    Progress.UNUSED: Word("Unknown", "NotInUse", "no running pod of the mesh is what it is for"),
+    Progress.RUNNING: Word("True", "Programmed", ""),
+    Progress.PENDING: Word("Unknown", "Pending", "the proxy has not answered yet"),
+    Progress.UNKNOWN: Word("Unknown", "Pending", "no proxy is connected"),
+}
+
+
+class Pods:
+    """The pods of a world, by what is for them."""
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        world = dependencies.world
+        self._roots = dependencies.translation.registry.roots
+        named = selection.names_services(world.rules)
+        self._workloads = selection.Workloads(world.pods, world.services, names_services=named)
+
+    def selected(self, rule: Rule[Any]) -> Iterator[Key]:
+        """The pods an object is for."""
+        return self._workloads.selected(rule, self._roots)
+
+
+def without_pods(rule: Rule[Any], pods: Pods) -> Iterator[Finding]:
+    """A selector or a target that is nobody's."""
+    spec = rule.spec
+    has_selector = spec.selector is not None and bool(spec.selector.match_labels)
+    if (has_selector or spec.targets) and next(pods.selected(rule), None) is None:
+        what = f"labels {dict(spec.selector.match_labels)}" if has_selector else "targetRefs"
+        for code in ("KIA0004", "IST0127"):
+            yield Finding(rule.origin, code, f"no pod is selected by its {what}")
+
+
+def rivals(rules: Sequence[Rule[Any]], pods: Pods) -> Iterator[Finding]:
+    """More than one object without a selector in a namespace, or for one pod."""
+    plain: dict[str, list[Rule[Any]]] = {}
+    selecting: dict[Key, list[Rule[Any]]] = {}
+    for rule in sorted(rules, key=lambda rule: rule.age):
+        if not (rule.spec.selector and rule.spec.selector.match_labels) and not rule.spec.targets:
+            plain.setdefault(rule.namespace, []).append(rule)
+        else:
+            for key in pods.selected(rule):
+                selecting.setdefault(key, []).append(rule)
+    for namespace, members in plain.items():
+        for rule, other in _others(members):
+            yield Finding(
+                rule.origin, "KIA0002", f"namespace {namespace} has another without a selector: {other}"
+            )
+    listed: dict[Finding, None] = {}
+    for key, members in selecting.items():
+        for rule, other in _others(members):
+            text = f"pod {key} is selected by {other}, too"
+            listed[Finding(rule.origin, "KIA0003", text)] = None
+    yield from listed
+
+
+def _others(members: Sequence[Rule[Any]]) -> Iterator[tuple[Rule[Any], str]]:
+    for rule in members:
+        others = [each for each in members if each is not rule]
+        if others:
+            yield rule, ", ".join(f"{each.namespace}/{each.origin.name}" for each in others)
+
+
+def namespaces(dependencies: Dependencies) -> frozenset[str]:
+    return frozenset(map(objects.name, dependencies.world.namespaces))

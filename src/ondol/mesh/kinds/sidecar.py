@@ -1,0 +1,86 @@
+"""Sidecar: what pods see of the mesh, and what becomes of their calls to all else.
+
+Its validation is in `model.outside_validation`, its translation in `translate.views`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ondol.api import objects
+from ondol.contracts import mesh, scoping
+from ondol.mesh import descriptions, outside_descriptions
+from ondol.mesh.dependencies import Dependencies
+from ondol.mesh.kinds.kind import PROGRESS, Finding, Kind, Progress, Word
+from ondol.mesh.model import outside, outside_validation
+from ondol.mesh.translate import views
+from ondol.mesh.translate.views import Sidecar
+
+
+def _survey(dependencies: Dependencies) -> Iterator[Finding]:
+    sidecars: list[Sidecar] = sorted(dependencies.world.sidecars, key=lambda each: each.age)
+    first: dict[str, Sidecar] = {}
+    for sidecar in sidecars:
+        selector = sidecar.spec.workload_selector
+        if selector is None or not selector.labels:
+            older = first.setdefault(sidecar.namespace, sidecar)
+            if older is not sidecar:
+                text = f"the Sidecar {older.origin.name} has no selector either, is older and holds"
+                yield Finding(sidecar.origin, "KIA0002", text)
+        else:
+            yield from _selecting(sidecar, sidecars, dependencies)
+        yield from _hosts(sidecar, dependencies)
+
+
+def _selecting(sidecar: Sidecar, sidecars: list[Sidecar], dependencies: Dependencies) -> Iterator[Finding]:
+    selector = views.chosen(sidecar).selector
+    if sidecar.namespace == scoping.DEFAULTS:
+        text = "with a selector it is for pods of its own namespace, and nobody else's default"
+        yield Finding(sidecar.origin, "KIA1006", text)
+    pods = [
+        pod
+        for pod in dependencies.world.pods
+        if objects.namespace(pod) == sidecar.namespace and selector.items() <= objects.labels(pod).items()
+    ]
+    if not pods:
+        yield Finding(sidecar.origin, "KIA0004", f"no pod has the labels {dict(selector)}")
+    others = {views.closest(sidecars, sidecar.namespace, objects.labels(pod)) for pod in pods}
+    for other in others - {sidecar}:
+        if other is not None:
+            text = f"pods that it selects are under the Sidecar {other.origin.name}, which is older"
+            yield Finding(sidecar.origin, "KIA0003", text)
+
+
+def _hosts(sidecar: Sidecar, dependencies: Dependencies) -> Iterator[Finding]:
+    """Hosts by name that nobody has."""
+    registry = dependencies.translation.registry
+    for listener in views.egress(sidecar.spec):
+        for pattern in listener.hosts:
+            name = pattern.partition("/")[2].lower()
+            if "*" in name or pattern.startswith("~"):
+                continue
+            if not any(
+                scoping.admits([listener], sidecar.namespace, service.key.namespace, service.host)
+                for service in _of_name(registry.everything(), name)
+            ):
+                yield Finding(sidecar.origin, "KIA1004", f"spec.egress: no service has the host {pattern}")
+
+
+def _of_name(services: Any, name: str) -> Iterator[Any]:
+    return (service for service in services if service.host == name)
+
+
+KIND: Final[Kind[Any]] = Kind(
+    resource=mesh.SIDECAR,
+    short_name="sc",
+    description="What pods see of the mesh, and what becomes of their calls to all else.",
+    spec=outside.SidecarSpec,
+    fields={**descriptions.FIELDS, **outside_descriptions.FIELDS},
+    validate=outside_validation.sidecar,
+    survey=_survey,
+    progress={
+        **PROGRESS,
+        Progress.UNUSED: Word("Unknown", "NotInUse", "no pod that runs is under it"),
+    },
+)

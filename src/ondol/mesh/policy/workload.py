@@ -1,0 +1,81 @@
+"""All that is asked of the calls that arrive at a workload: one value, for all workloads of one selection.
+
+Filters are made of it for Envoy (`authorization`, `tokens`); `decision` decides by it without Envoy. Equal
+values, which are cheap to compare, make equal filters in an equal context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ondol.mesh.model import mesh_options
+from ondol.mesh.model.mesh_options import MeshOptions
+from ondol.mesh.policy import attributes, authorization, rbac, tokens
+from ondol.mesh.policy.attributes import Attribute, Clause
+from ondol.mesh.policy.authorization import AuthorizationPolicy
+from ondol.mesh.policy.context import Context
+from ondol.mesh.policy.peers import Layers, Mode, PeerModes
+from ondol.mesh.policy.tokens import RequestAuthentication
+from ondol.mesh.translate import messages as m
+from ondol.mesh.xds.types import Origin
+
+
+@dataclass(frozen=True)
+class WorkloadPolicy:
+    authorizations: tuple[AuthorizationPolicy, ...] = ()
+    """The roots' first, of each namespace the oldest first."""
+    authentications: tuple[RequestAuthentication, ...] = ()
+    layers: Layers = field(default_factory=Layers)
+    options: MeshOptions = mesh_options.DEFAULTS
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for at arrival: every call is let in, from whomever."""
+        has_tokens = any(rule.spec.jwt_rules for rule in self.authentications)
+        return not self.authorizations and not has_tokens and Mode.STRICT not in self.peers.modes
+
+    @cached_property
+    def peers(self) -> PeerModes:
+        return self.layers.modes()
+
+    @cached_property
+    def origins(self) -> tuple[Origin, ...]:
+        """Of all objects that it is made of."""
+        return (
+            *(rule.origin for rule in self.authorizations),
+            *(rule.origin for rule in self.authentications),
+            *(rule.origin for rule in self.layers.rules),
+        )
+
+    @cached_property
+    def looks_at_paths(self) -> bool:
+        """Whether a rule's outcome depends on how a path is written."""
+        return any(test.attribute is Attribute.PATH for clause in self.clauses() for test in clause.tests)
+
+    def clauses(self) -> Iterator[Clause]:
+        """The rules of all AuthorizationPolicies."""
+        for rule in self.authorizations:
+            for each in rule.spec.rules:
+                yield attributes.clause(each, rule.namespace, self.options)
+
+    def http_filters(self, context: Context) -> list[m.hcm.HttpFilter]:
+        """For requests, in order; they go before the router."""
+        checked = tokens.http_filter(self.authentications, context)
+        before = [checked] if checked is not None else []
+        if self.looks_at_paths:
+            guard = m.any_of(m.http_rbac.RBAC(rules=rbac.ambiguous_paths()))
+            before.append(m.hcm.HttpFilter(name=authorization.HTTP_RBAC, typed_config=guard))
+        return before + authorization.http_filters(self.authorizations, self.options, context)
+
+    def network_filters(self, context: Context) -> list[m.listener_components.Filter]:
+        """For connections that are not HTTP, in order; they go before what carries the bytes.
+
+        Of a rule that asks for something of HTTP: one of ALLOW never holds, of one that denies the rest does.
+        """
+        return authorization.network_filters(self.authorizations, self.options, context)
+
+    def jwks_clusters(self, context: Context) -> list[m.cluster.Cluster]:
+        """The clusters that its filters name and no Service has: the same for every workload that has one."""
+        return list(tokens.key_clusters(self.authentications, context))

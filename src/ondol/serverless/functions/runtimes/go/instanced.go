@@ -1,0 +1,6 @@
+// The function is what its `New` makes.
+package main
+
+import f "function"
+
+func theFunction() any { return f.New() }

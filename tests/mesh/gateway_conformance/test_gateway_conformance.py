@@ -1,0 +1,120 @@
+"""The tables of Gateway API's features, judged by what the translated configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.mesh.gateway_conformance import tables
+from tests.mesh.gateway_conformance.judged import Served, answer, serve
+from tests.mesh.gateway_conformance.tables import Case
+
+from ondol.api.objects import Key, Object
+from ondol.mesh.gateway_api import features, statuses
+from ondol.mesh.gateway_api.outcomes import Condition
+from ondol.mesh.gateway_api.statuses import Proxy
+
+RUNS = Proxy(lambda _name: True)
+
+
+@pytest.fixture(params=tables.cases(), ids=lambda case: case.name)
+def served(request: pytest.FixtureRequest) -> Served:
+    """One case, translated."""
+    case: Case = request.param
+    return serve(case)
+
+
+def test_requests_go_where_the_table_says(served: Served) -> None:
+    """Backends by weight, answers of the proxy's own, and what is changed on the way."""
+    for request in served.case.requests:
+        if request.get("only") == "live":
+            continue
+        verdict = answer(served, request)
+        text = f"{dict(request)}: {verdict}"
+        if "status" in request:
+            assert verdict.status == request["status"], text
+        if "location" in request:
+            assert verdict.location == request["location"], text
+        if "backend" in request:
+            assert list(verdict.backends) == [request["backend"]], text
+        if "weights" in request:
+            assert dict(verdict.backends) == request["weights"], text
+        if "mirrors" in request:
+            assert dict(verdict.mirrors) == request["mirrors"], text
+        _require_changes(request.get("arrives") or {}, verdict, text)
+
+
+def _require_changes(arrives: Mapping[str, Any], verdict: Any, text: str) -> None:
+    for name in ("host", "path"):
+        if name in arrives:
+            assert getattr(verdict, name) == arrives[name], text
+    for name, value in (arrives.get("headers") or {}).items():
+        for backend, changed in verdict.headers.items():
+            expected = value[backend.rpartition("/")[2]] if isinstance(value, dict) else value
+            assert changed.get(name) == expected, text
+
+
+def test_objects_are_told_what_the_table_says(served: Served) -> None:
+    """The conditions of Routes, Gateways and ListenerSets, by type and reason; a minus is False."""
+    outcomes = served.expansion.outcomes
+    for name, parents in (served.case.document.get("status") or {}).items():
+        kind = _kind_of(served.case, name)
+        outcomes_of = outcomes.parents[kind, _key(name)]
+        assert len(outcomes_of) == len(parents), name
+        for each, expected in zip(outcomes_of, parents, strict=True):
+            assert each.reference["name"] == expected["parent"].rpartition("/")[2]
+            _require({c.type: c for c in each.conditions}, expected, name)
+    for kind, field in (("Gateway", "gateways"), ("ListenerSet", "sets_status")):
+        for name, expected in (served.case.document.get(field) or {}).items():
+            outcome = outcomes.gateways[kind, _key(name)]
+            status = statuses.of_gateway({"metadata": {"generation": 1}}, outcome, RUNS, "127.0.0.1", 0.0)
+            _require(_by_type(status), expected, name)
+            listeners = {each["name"]: each for each in status["listeners"] or ()}
+            for listener, of in (expected.get("listeners") or {}).items():
+                _require(_by_type(listeners[listener]), of, f"{name} {listener}")
+                if "attached" in of:
+                    assert listeners[listener]["attachedRoutes"] == of["attached"], name
+                if "kinds" in of:
+                    assert [each["kind"] for each in listeners[listener]["supportedKinds"]] == of["kinds"]
+
+
+def _kind_of(case: Case, name: str) -> str:
+    return next(
+        str(each.get("kind", "HTTPRoute")) for each in case.document["routes"] if each["name"] == name
+    )
+
+
+def _key(name: str) -> Key:
+    return Key(*name.split("/"))
+
+
+def _by_type(of: Object) -> dict[str, Condition]:
+    return {
+        each["type"]: Condition(each["type"], each["status"], each["reason"], each["message"])
+        for each in of["conditions"]
+    }
+
+
+def _require(conditions: Mapping[str, Condition], expected: Mapping[str, Any], text: str) -> None:
+    for type_ in ("Accepted", "ResolvedRefs", "Programmed", "Conflicted"):
+        if type_ in expected:
+            reason = str(expected[type_])
+            status = "False" if reason.startswith("-") else "True"
+            condition = conditions[type_]
+            assert (condition.status, condition.reason) == (status, reason.lstrip("+-")), (
+                f"{text}: {condition}"
+            )
+
+
+def test_every_feature_that_is_claimed_has_a_table() -> None:
+    """What the status of a GatewayClass lists is in some case, sorted as the API asks."""
+    shown = {name for case in tables.cases() for name in case.document["features"]}
+    alone = {
+        "GatewayPort8080",
+        "HTTPRouteDestinationPortMatching",
+        "HTTPRouteNamedRouteRule",
+        "MeshHTTPRouteNamedRouteRule",
+    }
+    assert set(features.SUPPORTED) - shown == alone
+    assert list(features.SUPPORTED) == sorted(features.SUPPORTED)

@@ -1,0 +1,185 @@
+"""Policies hold where a call arrives, whoever makes it: pods of the mesh, others, and the host."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from tests.mesh import live as real
+from tests.mesh.guarded import Mesh, guarding
+from tests.mesh.live import Live
+
+from ondol.contracts import mesh
+
+pytestmark = real.MARKS
+ALLOW_CLIENT = {
+    "selector": {"matchLabels": {"app": "web"}},
+    "action": "ALLOW",
+    "rules": [
+        {
+            "from": [{"source": {"principals": ["cluster.local/ns/default/sa/client"]}}],
+            "to": [{"operation": {"methods": ["GET"], "paths": ["/ok*"]}}],
+        }
+    ],
+}
+
+
+async def two_callers(guarded: Mesh, *ports: tuple[str, int]) -> None:
+    """A server, and two pods that call as accounts of their own names."""
+    await guarded.server("web", *(ports or (("http", 8001),)))
+    for name in ("client", "other"):
+        await guarded.account(name)
+        await guarded.live.pod(name, account=name)
+    await guarded.live.programmed("web", "client", "other")
+
+
+def call_directly(address: str, port: int, path: str = "/ok") -> int:
+    """The status of a call from the host; 0 if it is not answered."""
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+async def from_the_host(live: Live, name: str, port: int = 8001, path: str = "/ok") -> int:
+    return await anyio.to_thread.run_sync(call_directly, live.addresses[name], port, path)
+
+
+async def test_a_policy_holds_for_whoever_calls(live: Live) -> None:
+    """Who is allowed comes in, by its identity; others of the mesh and the host do not."""
+    async with guarding(live) as guarded:
+        await two_callers(guarded)
+        request: dict[str, Any] = {"host": "web:8001", "port": 8001, "path": "/ok"}
+        assert await guarded.statuses("other", request) == [200]
+        assert await from_the_host(live, "web") == 200
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", ALLOW_CLIENT)
+        await guarded.turned("web")
+        assert await guarded.statuses("client", request, {**request, "path": "/no"}) == [200, 403]
+        assert await guarded.statuses("other", request) == [403]
+        assert await from_the_host(live, "web") == 403
+
+
+async def test_strict_takes_nothing_in_the_open(live: Live) -> None:
+    """Pods of the mesh come in with certificates, the host is refused; DISABLE is as it was."""
+    async with guarding(live) as guarded:
+        await two_callers(guarded, ("http", 8001), ("http-open", 8002))
+        spec = {
+            "selector": {"matchLabels": {"app": "web"}},
+            "mtls": {"mode": "STRICT"},
+            "portLevelMtls": {"8002": {"mode": "DISABLE"}},
+        }
+        await guarded.rule(mesh.PEER_AUTHENTICATION, "web", spec)
+        await guarded.turned("web")
+        for port in (8001, 8002):
+            (answer,) = await live.call("client", {"host": f"web:{port}", "port": port, "path": "/ok"})
+            assert answer["status"] == 200, answer
+            header = answer["seen"]["headers"].get("x-forwarded-client-cert", "")
+            assert ("URI=spiffe://cluster.local/ns/default/sa/client" in header) is (port == 8001)
+        assert await from_the_host(live, "web") == 0
+        assert await from_the_host(live, "web", 8002) == 200
+
+
+async def test_ports_of_every_protocol_are_carried_with_certificates(live: Live) -> None:
+    """Declared or not, HTTP or not, servers that speak first among them; who may not is kept out of all."""
+    async with guarding(live) as guarded:
+        ports = (("http", 8001), ("odd", 8002), ("tcp-greet", 9000), ("grpc", 9100), ("tcp-echo", 9200))
+        await two_callers(guarded, *ports)
+        namespaces = [{"source": {"principals": ["cluster.local/ns/default/sa/client"]}}]
+        await guarded.rule(mesh.PEER_AUTHENTICATION, "strict", {"mtls": {"mode": "STRICT"}})
+        await guarded.rule(
+            mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web"), "rules": [{"from": namespaces}]}
+        )
+        await guarded.turned("web", "client", "other")
+        address = live.addresses["web"]
+        calls: list[dict[str, Any]] = [
+            {"host": "web:8002", "port": 8002},
+            {"host": "web:8001", "port": 8001, "websocket": True},
+            {"host": "web:9100", "port": 9100, "grpc": True},
+        ]
+        odd, switched, spoken = await live.call("client", *calls)
+        assert odd["status"] == 200
+        assert "x-forwarded-client-cert" in odd["seen"]["headers"]
+        assert (switched["status"], switched["text"]) == (101, "HELLO")
+        assert spoken["text"] == "HELLO"
+        assert await guarded.statuses("other", calls[0]) == [403]
+        service = await guarded.cluster_address("web")
+        greet, echo = await live.call(
+            "client",
+            {"address": service, "port": 9000, "raw": True},
+            {"address": service, "port": 9200, "end_after_s": 0.1},
+        )
+        assert greet["text"].startswith("hello from")
+        assert echo["text"] == "hello END"
+        echo_refused = {"address": service, "port": 9200, "end_after_s": 0.1}
+        (refused,) = await live.call("other", echo_refused)
+        assert not refused.get("text"), refused
+        for port in (9000, 9200):
+            assert await anyio.to_thread.run_sync(speaks_in_the_open, address, port) == b""
+
+
+async def test_another_policy_holds_for_connections_that_are_there(live: Live) -> None:
+    """The next request on a kept connection is asked about by the policy of now; none was cut for it."""
+    async with guarding(live) as guarded:
+        await two_callers(guarded)
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web"), "rules": [{}]})
+        await guarded.turned("web")
+        connection = http.client.HTTPConnection(live.addresses["web"], 8001, timeout=5)
+
+        def ask() -> int:
+            connection.request("GET", "/ok")
+            response = connection.getresponse()
+            response.read()
+            return response.status
+
+        assert await anyio.to_thread.run_sync(ask) == 200
+        sock = connection.sock
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web")})
+        assert await anyio.to_thread.run_sync(ask) == 403
+        assert connection.sock is sock
+        await guarded.live.client.delete(mesh.AUTHORIZATION_POLICY, "web", "default")
+        while await anyio.to_thread.run_sync(ask) != 200:  # noqa: ASYNC110 - what is waited for is in the proxy
+            await anyio.sleep(0.02)
+        connection.close()
+
+
+async def test_no_request_is_lost_when_pods_that_run_are_guarded(live: Live) -> None:
+    """Calls go on while the first policies come, and ask for certificates that calls did not have."""
+    async with guarding(live) as guarded:
+        await two_callers(guarded)
+        request = {"host": "web:8001", "port": 8001, "path": "/ok"}
+        answers: list[int] = []
+
+        async def call_on() -> None:
+            answers.extend(await guarded.statuses("client", *[request] * 600))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(call_on)
+            await anyio.sleep(0.3)
+            await guarded.rule(mesh.PEER_AUTHENTICATION, "strict", {"mtls": {"mode": "STRICT"}})
+            await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", ALLOW_CLIENT)
+            await guarded.turned("web")
+        assert set(answers) == {200}, answers
+        assert await guarded.statuses("other", request) == [403]
+        assert await from_the_host(live, "web") == 0
+
+
+def labelled(name: str) -> dict[str, Any]:
+    return {"matchLabels": {"app": name}}
+
+
+def speaks_in_the_open(address: str, port: int) -> bytes:
+    """What a server says to a connection without TLS; nothing if it ends."""
+    try:
+        with socket.create_connection((address, port), timeout=5) as raw:
+            raw.sendall(b"hello")
+            return raw.recv(100)
+    except OSError:
+        return b""

@@ -1,0 +1,194 @@
+"""Which pods are guarded, and what stands before them, as values: no proxy is needed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+
+from ondol.api import conditions, objects
+from ondol.contracts import mesh
+from ondol.mesh.config import MeshConfig
+from ondol.mesh.securing import Opening
+from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.translator import Translator
+from ondol.mesh.translate.world import Translation, World
+from ondol.mesh.xds import types
+
+Translate = Callable[[Any], Translation]
+DENY: dict[str, Any] = {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/no"]}}]}]}
+
+
+def arrivals(translation: Translation) -> dict[str, Any]:
+    """The listeners of guarded pods, readable, by the pod's name."""
+    listed = translation.snapshot.of(types.LISTENER)
+    return {
+        name.split("|")[1].partition("/")[2]: json_format.MessageToDict(
+            m.listener.Listener.FromString(resource.body)
+        )
+        for name, resource in listed.items()
+        if name.startswith("arrivals|")
+    }
+
+
+def marked(objs: Any, pod: str, *types_: str) -> None:
+    """Say of a pod what node and mesh say of it on its way."""
+    document = copy.deepcopy(objs.objects["Pod"]["default", pod])  # documents do not change while they live
+    listed = conditions.of(document)
+    for type_ in types_:
+        listed = conditions.set(listed, type_, "True", now=1.0)
+    document["status"]["conditions"] = listed
+    objs.objects["Pod"]["default", pod] = document
+
+
+@pytest.fixture
+def shop(objs: Any) -> Any:
+    objs.pod("front")
+    objs.pod("web")
+    objs.service("web", endpoints=[("10.0.0.1", 8080)], pods=["web"])
+    objs.objects["Service"]["default", "web"]["spec"]["selector"] = {"app": "web"}
+    return objs
+
+
+def test_nobody_is_guarded_without_a_policy(shop: Any, translate: Translate) -> None:
+    """A call passes the proxy once where nothing is asked of it; PERMISSIVE asks for nothing."""
+    shop.put("PeerAuthentication", "open", "default", {"mtls": {"mode": "PERMISSIVE"}})
+    assert arrivals(translate(shop)) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("AuthorizationPolicy", DENY),
+        ("PeerAuthentication", {"mtls": {"mode": "STRICT"}}),
+        ("RequestAuthentication", {"jwtRules": [{"issuer": "me", "jwksUri": "https://keys.example/k"}]}),
+    ],
+)
+def test_what_a_policy_selects_is_guarded(
+    shop: Any, translate: Translate, kind: str, spec: dict[str, Any]
+) -> None:
+    """And nobody else; its plan waits for the listener and for what decides."""
+    shop.put(kind, "policy", "default", {"selector": {"matchLabels": {"app": "web"}}, **spec})
+    translation = translate(shop)
+    assert set(arrivals(translation)) == {"web"}
+    (plan,) = [plan for plan in translation.pods.values() if plan.pod.name == "web"]
+    assert plan.arrivals in plan.listeners
+    slots = translation.snapshot.of(types.EXTENSION)
+    assert set(plan.filters) == set(slots)
+    assert len(slots) == 6
+
+
+def test_a_guarded_pod_stays_guarded(shop: Any, translate: Translate) -> None:
+    """When its policies go: what arrives is turned already, and all is let in."""
+    marked(shop, "web", mesh.POD_GUARDED, mesh.POD_ARRIVALS_TURNED)
+    translation = translate(shop)
+    assert set(arrivals(translation)) == {"web"}
+    empty = m.any_of(m.http_rbac.RBAC())
+    for resource in translation.snapshot.of(types.EXTENSION).values():
+        assert m.extension.TypedExtensionConfig.FromString(resource.body).typed_config == empty
+
+
+def test_endpoints_are_dialled_with_certificates_once_they_are_turned(
+    shop: Any, translate: Translate
+) -> None:
+    """Not before: the application would get the handshake."""
+    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+
+    def is_mutual() -> bool:
+        (assignment,) = [
+            m.endpoint.ClusterLoadAssignment.FromString(each.body)
+            for name, each in translate(shop).snapshot.of(types.ENDPOINTS).items()
+            if name.endswith("web.default.svc.cluster.local")
+        ]
+        (endpoint,) = assignment.endpoints[0].lb_endpoints
+        return "envoy.transport_socket_match" in endpoint.metadata.filter_metadata
+
+    marked(shop, "web", mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+    assert not is_mutual()
+    marked(shop, "web", mesh.POD_ARRIVALS_TURNED)
+    assert is_mutual()
+
+
+def test_no_new_pod_opens_its_workload(shop: Any, translate: Translate) -> None:
+    """One that runs when the first policy comes does, until it is turned or has been waited for."""
+    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+    opening, former = Opening(), translate(shop)
+    marked(shop, "web", mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+    assert opening.of(shop.world(), former, 1.0) == frozenset()
+    shop.pod("web")
+    marked(shop, "web", mesh.POD_PROGRAMMED)
+    uid = objects.uid(shop.objects["Pod"]["default", "web"])
+    assert opening.of(shop.world(), former, 2.0) == {uid}
+    marked(shop, "web", mesh.POD_GUARDED)
+    assert opening.of(shop.world(), former, 6.9) == {uid}
+    assert not opening.has_ended(6.9)
+    assert opening.has_ended(7.1)
+    assert opening.has_ended(1000.0), "whoever looks late still has all translated anew"
+    assert opening.of(shop.world(), former, 7.1) == frozenset()
+    assert not opening.has_ended(7.1)
+    assert opening.of(shop.world(), former, 1000.0) == frozenset()
+    marked(shop, "web", mesh.POD_ARRIVALS_TURNED)
+    assert opening.of(shop.world(), former, 1001.0) == frozenset()
+
+
+def test_nothing_is_asked_while_a_pod_that_runs_is_turned(shop: Any, mesh_config: MeshConfig) -> None:
+    """Calls that have no certificates yet are let in as before; all is asked once the last is turned."""
+    spec = {"selector": {"matchLabels": {"app": "web"}}, **DENY}
+    shop.put("AuthorizationPolicy", "deny", "default", spec)
+    uid = objects.uid(shop.objects["Pod"]["default", "web"])
+    empty = m.any_of(m.http_rbac.RBAC())
+
+    def are_empty(world: World) -> bool:
+        slots = Translator(mesh_config).translate(world).snapshot.of(types.EXTENSION)
+        read = m.extension.TypedExtensionConfig.FromString
+        return all(read(each.body).typed_config == empty for each in slots.values())
+
+    assert are_empty(dataclasses.replace(shop.world(), opening=frozenset({uid})))
+    assert not are_empty(shop.world())
+
+
+def test_who_joins_a_guarded_workload_does_not_open_it(shop: Any, mesh_config: MeshConfig) -> None:
+    """As by taking its labels while it runs: what is in force stays so, for all of them."""
+    opening, empty = Opening(), m.any_of(m.http_rbac.RBAC())
+    spec = {"selector": {"matchLabels": {"app": "web"}}, **DENY}
+    marked(shop, "web", mesh.POD_PROGRAMMED)
+    assert opening.of(shop.world(), Translation(), 0.0)
+    shop.put("AuthorizationPolicy", "deny", "default", spec)
+
+    def step(former: Translation, now: float) -> Translation:
+        world = shop.world()
+        closed = opening.closed(world, former)
+        world = dataclasses.replace(world, closed=closed, opening=opening.of(world, former, now))
+        return Translator(mesh_config).translate(world)
+
+    def is_asked(translation: Translation) -> bool:
+        read = m.extension.TypedExtensionConfig.FromString
+        slots = translation.snapshot.of(types.EXTENSION).values()
+        return any(read(each.body).typed_config != empty for each in slots)
+
+    first = step(Translation(), 1.0)
+    second = step(first, 2.0)
+    assert not is_asked(first)
+    assert not is_asked(second)
+    marked(shop, "web", mesh.POD_GUARDED, mesh.POD_ARRIVALS_TURNED)
+    turned = step(second, 3.0)
+    assert is_asked(turned)
+    shop.pod("joins", app="web")
+    marked(shop, "joins", mesh.POD_PROGRAMMED)
+    joined = step(turned, 4.0)
+    assert len(arrivals(joined)) == 2
+    assert is_asked(joined)
+    assert is_asked(step(joined, 5.0))
+
+
+def test_a_policy_is_not_to_blame_for_a_pods_listener(shop: Any, translate: Translate) -> None:
+    """A namespace that is gone is no fault of it: else one pod would take it out of force for all."""
+    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+    for name, resource in translate(shop).snapshot.of(types.LISTENER).items():
+        if name.startswith("arrivals|"):
+            assert [origin.kind for origin in resource.origins] == ["Pod"]
+            assert [origin.kind for origin in resource.carries] == ["AuthorizationPolicy"]
