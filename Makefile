@@ -73,4 +73,4 @@ facts: setup ## Write the facts of the built-in kinds anew from Kubernetes' publ
 	@scripts/facts $(ARGS)
 
 clean: ## Remove what was built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -19,26 +19,6 @@ hypothesis.settings.register_profile("ondol", deadline=None)
 hypothesis.settings.load_profile("ondol")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test that is played with many seeds, the first is measured by coverage.
-
-    The others go the same ways through the code, and to be measured takes 2.7 times as long.
-    """
-    measured: set[str] = set()
-    for item in items:
-        params = (
-            dict(item.callspec.params)
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else {}
-        )
-        if params.pop("seed", None) is None:
-            continue
-        story = f"{item.nodeid.partition('[')[0]} {params}"
-        if story in measured:
-            item.add_marker("no_cover")
-        measured.add(story)
-
-
 @pytest.fixture
 def anyio_backend() -> str:
     """Async tests run on asyncio, as production does."""

@@ -21,8 +21,6 @@ from ondol.controllers.workloads.statefulset import plan
 from ondol.node.testing import FakeRuntime
 from ondol.sdk import writes
 
-pytestmark = pytest.mark.no_cover
-# What code that is broken on purpose covers says nothing, and takes 2.7 times as long to measure.
 _SEEDS: Final = range(40)
 """Within so many histories a defect shows."""
 
