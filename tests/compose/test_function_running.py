@@ -99,9 +99,11 @@ async def test_a_change_is_served_at_the_same_port(project: folder.Folder) -> No
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.to_thread.run_sync, ask_on)
-            write(project.path, ANSWER.replace("VERSION", "two"))
-            await watched.until(lambda: "two x" in answers)
-            over.set()
+            try:
+                write(project.path, ANSWER.replace("VERSION", "two"))
+                await watched.until(lambda: "two x" in answers)
+            finally:
+                over.set()
         assert set(answers) == {"one x", "two x"}
         assert answers == sorted(answers, key=["one x", "two x"].index)
         assert "serving the new version" in watched.notes

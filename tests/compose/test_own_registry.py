@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import stat
 import sys
 from pathlib import Path
 
 import anyio.to_thread
 import pytest
+from tests.ports import free_port
 from typer.testing import CliRunner
 
 from ondol.base.clock import SystemClock
@@ -19,12 +19,6 @@ from ondol.cli import main
 from ondol.compose import registry, settings
 
 pytestmark = pytest.mark.anyio
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_it_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from typing import IO, Any, ClassVar, Final, TypeVar
 
 import pytest
 import yaml
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -51,12 +52,6 @@ def eventually(probe: Callable[[], T], what: str, *, within_s: float = PATIENCE_
         if time.monotonic() > deadline:
             pytest.fail(f"not within {within_s:.0f} s: {what}; last seen: {value!r}")
         time.sleep(every_s)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True)

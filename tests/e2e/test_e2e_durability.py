@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.harness import ApiServer, Http, Kubectl, Version, eventually, free_port, run
+from tests.e2e.harness import ApiServer, Http, Kubectl, Version, eventually, run
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import ONDOL, Kubectl, Platform, background, eventually, free_port, run
+from tests.e2e.harness import ONDOL, Kubectl, Platform, background, eventually, run
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from tests.ports import free_port
 
 from ondol import apiserver, sdk, store
 from ondol.api import conditions, objects, resources
@@ -43,12 +43,6 @@ NAMESPACE = "default"
 HOST = "127.0.0.1"
 INGRESS = f"{eventing.BROKER_INGRESS}.{eventing.NAMESPACE}.svc.cluster.local"
 LIMIT_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probing:
-        probing.bind((HOST, 0))
-        return int(probing.getsockname()[1])
 
 
 class Server:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import anyio
 from tests.eventing import plane_process
-from tests.eventing.plane_rig import HOST, INGRESS, Received, Respond, Server, Sink, free_port, sinking, until
+from tests.eventing.plane_rig import HOST, INGRESS, Received, Respond, Server, Sink, sinking, until
+from tests.ports import free_port
 
 from ondol.base import errors
 from ondol.web.calling import Caller, Place

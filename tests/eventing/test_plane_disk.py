@@ -14,12 +14,12 @@ from tests.eventing.plane_rig import (
     Disk,
     Rig,
     eventually,
-    free_port,
     rig,
     sinking,
     small_disk,
     until,
 )
+from tests.ports import free_port
 
 from ondol.api import conditions, objects, resources
 from ondol.base.clock import ManualClock

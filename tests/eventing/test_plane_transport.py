@@ -11,7 +11,8 @@ import anyio
 import anyio.to_thread
 import pytest
 from cryptography import x509
-from tests.eventing.plane_rig import HOST, INGRESS, NAMESPACE, Rig, eventually, free_port, rig
+from tests.eventing.plane_rig import HOST, INGRESS, NAMESPACE, Rig, eventually, rig
+from tests.ports import free_port
 
 from ondol.api import objects
 from ondol.api.objects import Resource

@@ -19,17 +19,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.ports import free_port
 
 from ondol.build import entry, project
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Shop:
@@ -41,7 +36,7 @@ class Shop:
 
     def start(self, name: str, *arguments: str, folder: Path = SHOP, **env: str) -> int:
         for _ in range(3):
-            port = self.ports[name] = _free_port()
+            port = self.ports[name] = free_port()
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=folder,

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from google.protobuf import json_format
+from tests.ports import free_port
 
 from ondol.mesh import process
 from ondol.mesh.kinds import KINDS
@@ -178,20 +179,6 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
-
-
-_TAKEN: Final[set[int]] = set()
-
-
-def free_port() -> int:
-    """A port that nobody has, nor was given here before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _TAKEN:
-            _TAKEN.add(port)
-            return port
 
 
 class Arrival:

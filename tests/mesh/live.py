@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from tests.ports import free_port
 
 from ondol import apiserver, mesh, sdk, store
 from ondol.api import conditions, objects, resources
@@ -258,12 +258,6 @@ class Live:
             if Path(f"/run/netns/{uid}").exists():
                 run("ip", "link", "del", f"mp{uid[:8]}")
                 run("ip", "netns", "del", uid)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture

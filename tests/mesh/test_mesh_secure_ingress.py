@@ -10,7 +10,8 @@ import anyio.to_thread
 from tests.mesh import handshakes, traffic
 from tests.mesh import live as real
 from tests.mesh.handshakes import Authority, client_context, status, tls_secret
-from tests.mesh.live import Live, free_port, web
+from tests.mesh.live import Live, web
+from tests.ports import free_port
 
 from ondol.api import conditions, resources
 from ondol.api.objects import Object

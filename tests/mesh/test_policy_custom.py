@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from tests.mesh.arrival import Arrival, authorization, free_port, policy, static_cluster
+from tests.mesh.arrival import Arrival, authorization, policy, static_cluster
+from tests.ports import free_port
 
 from ondol.mesh.model import mesh_options
 from ondol.mesh.model.mesh_options import MeshOptions

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.mesh.arrival import Arrival, Issuer, authorization, free_port, policy, rule
+from tests.mesh.arrival import Arrival, Issuer, authorization, policy, rule
+from tests.ports import free_port
 
 from ondol.mesh.model.mesh_options import MeshOptions
 from ondol.mesh.policy import Call, WorkloadPolicy, decide

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.mesh.arrival import Arrival, Issuer, authorization, free_port, policy, rule, static_cluster
+from tests.mesh.arrival import Arrival, Issuer, authorization, policy, rule, static_cluster
+from tests.ports import free_port
 
 from ondol.mesh.policy import Call, Context, decide
 from ondol.mesh.policy.workload import WorkloadPolicy

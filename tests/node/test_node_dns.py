@@ -14,6 +14,7 @@ import anyio.abc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.ports import free_port
 
 from ondol.api import objects
 from ondol.api.objects import Object
@@ -388,17 +389,6 @@ class _Kept(Listeners):
 
     def keep(self, name: str, listening: socket.socket) -> None:
         self.sockets[name] = listening.dup()
-
-
-def free_port() -> int:
-    """One that nobody has, neither for datagrams nor for connections."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            port = int(listening.getsockname()[1])
-            datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            with datagrams, contextlib.suppress(OSError):
-                datagrams.bind(("127.0.0.1", port))
-                return port
 
 
 @pytest.mark.anyio

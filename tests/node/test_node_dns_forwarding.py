@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.node.test_node_dns import VIEW, ZONE, Zone, head, query, service
+from tests.ports import free_port
 
 from ondol.base import metrics
 from ondol.base.clock import ManualClock, SystemClock
@@ -392,12 +393,13 @@ async def test_counts_have_the_names_of_coredns() -> None:
 async def test_over_real_sockets() -> None:
     """UDP and TCP from a client to us and from us to another server; questions of a connection overtake."""
     many = [codec.address(NAME, f"192.0.2.{i}", 20) for i in range(100)]
-    port = free_port()
+    port, upstream_port = free_port(), free_port()
     async with (
-        await anyio.create_udp_socket(family=socket.AF_INET, local_host="127.0.0.1") as upstream,
+        await anyio.create_udp_socket(
+            family=socket.AF_INET, local_host="127.0.0.1", local_port=upstream_port
+        ) as upstream,
         anyio.create_task_group() as tasks,
     ):
-        upstream_port = upstream.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - no database
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=upstream_port)
         released = anyio.Event()
 
@@ -440,8 +442,3 @@ async def _served(listener: Any, connection: Any) -> None:
 async def framed(stream: anyio.abc.SocketStream) -> bytes:
     (length,) = struct.unpack("!H", await exactly(stream, 2))
     return await exactly(stream, length)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

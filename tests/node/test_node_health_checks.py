@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.ports import free_port
 
 from ondol.api.objects import Key, Object
 from ondol.base.clock import SystemClock
@@ -63,11 +64,6 @@ async def ask(
                 break
     head, _, body = received.decode().partition("\r\n\r\n")
     return int(head.split()[1]), json.loads(body), head
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def test_answers_are_kube_proxys() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.ports import free_port
 
 from ondol.base.clock import SystemClock
 from ondol.base.unix_http import UnixConnection
@@ -33,12 +33,6 @@ def _envoy() -> str:
     if program is None:
         pytest.skip("envoy is not installed")
     return program
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _address(port: int) -> dict[str, Any]:
@@ -115,7 +109,7 @@ class _Upstream:
 
 @pytest.fixture
 def upstreams() -> Iterator[tuple[int, _Upstream, _Upstream]]:
-    second_port = _free_port()
+    second_port = free_port()
     reviews, front = _Upstream(), _Upstream(f"http://127.0.0.1:{second_port}/reviews")
     yield second_port, front, reviews
     front.close()
@@ -146,7 +140,7 @@ async def test_a_request_over_two_hops_is_one_trace(
 ) -> None:
     """Spans of both hops and both attempts are joined, and the waterfall knows who was called."""
     second_port, front, reviews = upstreams
-    first_port, observe = _free_port(), tmp_path / "observe.sock"
+    first_port, observe = free_port(), tmp_path / "observe.sock"
     bootstrap = {
         "static_resources": {
             "listeners": [

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 from ondol.serverless.functions import languages
 
 PATIENCE_S = 20.0
@@ -71,13 +73,6 @@ class Served:
 
     def ends(self) -> int:
         return self.process.wait(PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
