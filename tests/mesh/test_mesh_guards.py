@@ -192,3 +192,43 @@ def test_a_policy_is_not_to_blame_for_a_pods_listener(shop: Any, translate: Tran
         if name.startswith("arrivals|"):
             assert [origin.kind for origin in resource.origins] == ["Pod"]
             assert [origin.kind for origin in resource.carries] == ["AuthorizationPolicy"]
+
+
+HTTP_ALPN, TCP_ALPN = "'istio-http'", "'istio'"
+TAKEN: list[tuple[str, str, str, str]] = [
+    ("http", "tls", HTTP_ALPN, "mutual|http"),
+    ("http", "tls", TCP_ALPN, "mutual|http"),
+    ("http", "tls", "'h2'", "plain|unread"),
+    ("http", "raw_buffer", "", "plain|http"),
+    ("tcp", "tls", HTTP_ALPN, "mutual|http"),
+    ("tcp", "tls", TCP_ALPN, "mutual|tcp"),
+    ("tcp", "tls", "'h2'", "plain|tcp"),
+    ("tcp", "raw_buffer", "'http/1.1'", "plain|tcp"),
+    ("odd", "tls", HTTP_ALPN, "mutual|http"),
+    ("odd", "tls", TCP_ALPN, "mutual|unread"),
+    ("odd", "tls", "'h2'", "plain|unread"),
+    ("odd", "raw_buffer", "'http/1.1'", "plain|http"),
+    ("odd", "raw_buffer", "'h2c'", "plain|http"),
+    ("odd", "raw_buffer", "", "plain|unread"),
+]
+
+
+@pytest.mark.parametrize("row", TAKEN)
+def test_what_is_declared_here_says_how_calls_are_read(
+    shop: Any, translate: Translate, row: tuple[str, str, str, str]
+) -> None:
+    """Whatever their callers take them for: only where bytes are declared nobody asks about requests."""
+    declared, transport, words, chain = row
+    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+    shop.service("web", (declared, 8080), endpoints=[("10.0.0.1", 8080)], pods=["web"])
+    shop.objects["Service"]["default", "web"]["spec"]["selector"] = {"app": "web"}
+    tree = arrivals(translate(shop))["web"]["filterChainMatcher"]
+    call = {"destination_port": "8080", "transport_protocol": transport, "protocol": words}
+    assert taken(tree, call) == chain
+
+
+def taken(matcher: dict[str, Any], call: dict[str, str]) -> str:
+    """The chain that a tree of exact matches picks."""
+    tree = matcher["matcherTree"]
+    picked = tree["exactMatchMap"]["map"].get(call[tree["input"]["name"]], matcher["onNoMatch"])
+    return taken(picked["matcher"], call) if "matcher" in picked else picked["action"]["typedConfig"]["value"]
