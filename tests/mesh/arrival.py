@@ -274,7 +274,7 @@ class Arrival:
         chooser = dialled.chooser(decides, has_identity=is_secure, onwards=onwards)
         proxy = m.tcp_proxy.TcpProxy(stat_prefix="arrival", cluster=_SERVED if chooser is None else _CHOSEN)
         if is_secure:
-            dialled.once_the_caller_is_known(proxy)
+            dialled.after_the_handshake(proxy)
         name = "envoy.filters.network.tcp_proxy"
         carrier = m.listener_components.Filter(name=name, typed_config=m.any_of(proxy))
         return [*([] if chooser is None else [chooser]), *decides, carrier]

@@ -64,7 +64,7 @@ def chooser(
     return _filter([_state(NOBODY)], chosen, after_handshake=has_identity)
 
 
-def once_the_caller_is_known(proxy: m.tcp_proxy.TcpProxy) -> None:
+def after_the_handshake(proxy: m.tcp_proxy.TcpProxy) -> None:
     """Have what dials wait for the handshake, and read nothing meanwhile."""
     proxy.upstream_connect_mode = m.tcp_proxy.ON_DOWNSTREAM_TLS_HANDSHAKE
     proxy.max_early_data_bytes.value = 0

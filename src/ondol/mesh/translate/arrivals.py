@@ -214,7 +214,7 @@ def _tcp(
     if is_mutual:
         proxy = m.tcp_proxy.TcpProxy()
         carrier.typed_config.Unpack(proxy)
-        dialled.once_the_caller_is_known(proxy)
+        dialled.after_the_handshake(proxy)
         carrier.typed_config.CopyFrom(m.any_of(proxy))
     chooser = dialled.chooser(decides, has_identity=is_mutual)
     filters = [*([chooser] if chooser is not None else []), *decides, carrier]
