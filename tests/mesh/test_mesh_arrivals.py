@@ -13,6 +13,7 @@ from tests.mesh import traffic
 from tests.mesh.guarded import Mesh, guarding
 from tests.mesh.live import Live
 
+from ondol.api import conditions, resources
 from ondol.contracts import mesh
 
 pytestmark = real.MARKS
@@ -246,6 +247,22 @@ async def test_no_request_is_lost_when_pods_that_run_are_guarded(live: Live) -> 
         assert set(answers) == {200}, answers
         assert await guarded.statuses("other", request) == [403]
         assert await from_the_host(live, "web") == 0
+
+
+async def test_a_policy_says_where_it_is_not_in_force(live: Live) -> None:
+    """A pod that runs is open before its node has turned its calls: its policy is not Programmed."""
+    started = Mesh(live)
+    await two_callers(started)
+    for name in live.pods:
+        running = {"status": {"phase": "Running"}}
+        await live.client.patch(resources.POD, name, "default", patch=running, subresource="status")
+    await live.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web")}, "False")
+    assert await from_the_host(live, "web") == 200
+    policy = await live.client.get(mesh.AUTHORIZATION_POLICY, "web", "default")
+    assert (conditions.get(policy, mesh.PROGRAMMED) or {})["reason"] == "ArrivalsNotTurned"
+    started.close()
+    async with guarding(live) as guarded:
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web")})
 
 
 def labelled(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from ondol.api import conditions, objects
 from ondol.contracts import mesh
+from ondol.mesh import securing
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.securing import Opening
 from ondol.mesh.translate import messages as m
@@ -183,6 +184,24 @@ def test_who_joins_a_guarded_workload_does_not_open_it(shop: Any, mesh_config: M
     assert len(arrivals(joined)) == 2
     assert is_asked(joined)
     assert is_asked(step(joined, 5.0))
+
+
+def test_a_policy_is_not_in_force_at_a_pod_that_is_not_turned(shop: Any, translate: Translate) -> None:
+    """While it runs: whatever the proxy says. Nor is it evaded by one that has not begun."""
+    shop.put("AuthorizationPolicy", "deny", "default", {"selector": {"matchLabels": {"app": "web"}}, **DENY})
+    shop.put("PeerAuthentication", "open", "elsewhere", {"mtls": {"mode": "STRICT"}})
+
+    def evaded() -> list[str]:
+        return [origin.name for origin in securing.evaded(shop.of("Pod"), translate(shop))]
+
+    marked(shop, "web", mesh.SANDBOX_READY, mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+    status = shop.objects["Pod"]["default", "web"]["status"]
+    assert {phase: evaded() for phase in ("Pending", "Running") if not status.update(phase=phase)} == {
+        "Pending": [],
+        "Running": ["deny"],
+    }
+    marked(shop, "web", mesh.POD_ARRIVALS_TURNED)
+    assert evaded() == []
 
 
 def test_a_policy_is_not_to_blame_for_a_pods_listener(shop: Any, translate: Translate) -> None:
