@@ -12,12 +12,14 @@ import json
 import os
 import re
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +35,7 @@ from tests.ports import free_port
 from ondol.mesh import process
 from ondol.mesh.kinds import KINDS
 from ondol.mesh.model.mesh_options import DEFAULTS, MeshOptions
-from ondol.mesh.policy import Call, Context, Policies, Workload, WorkloadPolicy, harden
+from ondol.mesh.policy import Call, Context, Policies, Workload, WorkloadPolicy, dialled, harden
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.registry import Rule
 
@@ -41,10 +43,10 @@ ROOT: Final = "istio-system"
 WORKLOAD: Final = Workload("foo", {"app": "httpbin", "version": "v1"}, frozenset({"httpbin"}))
 NOWHERE: Final = Context()
 """No server is a Service of the mesh."""
-_ECHO: Final = {
-    "name": "envoy.filters.network.echo",
-    "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo"},
-}
+GREETING: Final = b"hello"
+"""What the server of bytes says before anybody else does."""
+_SERVED: Final = "served"
+_CHOSEN: Final = "chosen"
 _SERIAL: Final = itertools.count(1)
 _TLS: Final = "envoy.transport_sockets.tls"
 _DAY: Final = dt.timedelta(days=1)
@@ -195,6 +197,17 @@ class Arrival:
         self._listeners: list[Any] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._clusters: dict[str, Any] = {}
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Greeter)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.add(static_cluster(_SERVED, self._server.server_address[1]))
+        self.add(
+            m.cluster.Cluster(
+                name=_CHOSEN,
+                type=m.cluster.Cluster.ORIGINAL_DST,
+                lb_policy=m.cluster.Cluster.CLUSTER_PROVIDED,
+            )
+        )
 
     def plan(
         self,
@@ -203,6 +216,7 @@ class Arrival:
         *,
         port: int = 0,
         of_http: bool = True,
+        unread: bool = False,
         echo: Sequence[str] = (),
     ) -> int:
         """A listener with the filters; its port. `echo` names request headers to be told in the answer."""
@@ -210,17 +224,20 @@ class Arrival:
         listener = m.listener.Listener(name=str(port), address=m.socket(self.address, port))
         inspector = m.any_of(m.tls_inspector.TlsInspector())
         listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
-        filters = self._http(asked, context, echo) if of_http else asked.network_filters(context)
-        secure = m.listener_components.FilterChain(filters=filters)
+        if not of_http:
+            listener.listener_filters_timeout.CopyFrom(m.duration(10))
+            listener.continue_on_listener_filters_timeout = True
+        if of_http:
+            with_tls = without = self._http(asked, context, echo)
+        else:
+            decides = asked.network_filters(context, unread=unread)
+            with_tls, without = (self._bytes(decides, is_secure=each) for each in (True, False))
+        secure = m.listener_components.FilterChain(filters=with_tls)
         secure.filter_chain_match.transport_protocol = "tls"
         secure.transport_socket.CopyFrom(self._server_tls())
         listener.filter_chains.append(secure)
-        listener.filter_chains.append(m.listener_components.FilterChain(filters=filters))
-        document = json_format.MessageToDict(listener)
-        if not of_http:
-            for chain in document["filterChains"]:
-                chain.setdefault("filters", []).append(_ECHO)
-        self._listeners.append(document)
+        listener.filter_chains.append(m.listener_components.FilterChain(filters=without))
+        self._listeners.append(json_format.MessageToDict(listener))
         for cluster in asked.jwks_clusters(context):
             self.add(cluster)
         return port
@@ -236,6 +253,18 @@ class Arrival:
         own.certificate_chain.filename = own.private_key.filename = pair
         tls.common_tls_context.validation_context.trusted_ca.filename = str(self.authority.file)
         return m.base.TransportSocket(name=_TLS, typed_config=m.any_of(tls))
+
+    def _bytes(
+        self, decides: Sequence[m.listener_components.Filter], *, is_secure: bool
+    ) -> list[m.listener_components.Filter]:
+        onwards = f"'127.0.0.1:{self._server.server_address[1]}'"
+        chooser = dialled.chooser(decides, has_identity=is_secure, onwards=onwards)
+        proxy = m.tcp_proxy.TcpProxy(stat_prefix="arrival", cluster=_SERVED if chooser is None else _CHOSEN)
+        if is_secure:
+            dialled.after_the_handshake(proxy)
+        name = "envoy.filters.network.tcp_proxy"
+        carrier = m.listener_components.Filter(name=name, typed_config=m.any_of(proxy))
+        return [*([] if chooser is None else [chooser]), *decides, carrier]
 
     @staticmethod
     def _http(
@@ -294,6 +323,8 @@ class Arrival:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
+        self._server.shutdown()
+        self._server.server_close()
 
     @contextmanager
     def _connected(self, call: Call, port: int) -> Iterator[socket.socket]:
@@ -308,13 +339,11 @@ class Arrival:
             yield secure
 
     def send(self, call: Call, port: int, token: str = "") -> Answer:
-        """Make the call, its path byte for byte."""
+        """Make the call, its path byte for byte; of bytes, the answer's body is what was heard first."""
         try:
             with self._connected(call, port) as connection:
                 if not call.is_http:
-                    # Envoy's rules look at a connection with its first bytes.
-                    connection.sendall(b"taken")
-                    return Answer(200 if connection.recv(100) == b"taken" else 0)
+                    return _greeted(connection)
                 lines = [f"{call.method} {call.path} HTTP/1.1", f"Host: {call.host}", "Connection: close"]
                 lines += [f"{name}: {value}" for name, value in call.headers.items()]
                 if call.remote_ip:
@@ -325,6 +354,27 @@ class Arrival:
                 return _answer(_read(connection))
         except (ConnectionError, ssl.SSLError):
             return Answer(0)
+
+
+class _Greeter(socketserver.BaseRequestHandler):
+    """Speaks first, and sends back what it gets."""
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            self.request.sendall(GREETING)
+            while data := self.request.recv(1000):
+                self.request.sendall(data)
+
+
+def _greeted(connection: socket.socket) -> Answer:
+    """Listen before a word is said; Envoy's own rules look at a connection with its first bytes."""
+    heard = connection.recv(100)
+    if not heard:
+        return Answer(0)
+    with suppress(ConnectionError, ssl.SSLError):
+        connection.sendall(b"taken")
+        return Answer(200 if connection.recv(100) == b"taken" else 0, body=heard.decode())
+    return Answer(0, body=heard.decode())
 
 
 def _read(connection: socket.socket) -> bytes:

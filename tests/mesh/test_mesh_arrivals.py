@@ -9,9 +9,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from tests.mesh import live as real
+from tests.mesh import traffic
 from tests.mesh.guarded import Mesh, guarding
 from tests.mesh.live import Live
 
+from ondol.api import conditions, resources
 from ondol.contracts import mesh
 
 pytestmark = real.MARKS
@@ -124,6 +126,82 @@ async def test_ports_of_every_protocol_are_carried_with_certificates(live: Live)
             assert await anyio.to_thread.run_sync(speaks_in_the_open, address, port) == b""
 
 
+REQUEST = "GET /ok HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n"
+EVASIONS: dict[str, dict[str, Any]] = {
+    "asked": {"pieces": [REQUEST]},
+    "silence first": {"pieces": [REQUEST], "pause_s": 0.3},
+    "in pieces": {"pieces": [REQUEST[:2], REQUEST[2:9], REQUEST[9:]], "pause_s": 0.3},
+    "a line of nothing first": {"pieces": ["\r\n" + REQUEST]},
+    "HTTP/0.9": {"pieces": ["GET /ok\r\n"]},
+    "HTTP/1.0": {"pieces": ["GET /ok HTTP/1.0\r\n\r\n"]},
+    "HTTP/9.9": {"pieces": ["GET /ok HTTP/9.9\r\n\r\n"]},
+    "small letters": {"pieces": [REQUEST.replace("GET", "get")]},
+    "another method": {"pieces": [REQUEST.replace("GET", "BREW")]},
+    "CONNECT": {"pieces": ["CONNECT web:80 HTTP/1.1\r\nhost: web:80\r\n\r\n", REQUEST], "pause_s": 0.1},
+    "websocket": {"pieces": [REQUEST.replace("close", "upgrade\r\nupgrade: websocket") + REQUEST]},
+    "h2c": {
+        "pieces": [REQUEST.replace("close", "upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: ")]
+    },
+    "HTTP/2": {"pieces": ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"]},
+    "HTTP/2 in pieces": {
+        "pieces": ["PRI * HT", "TP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\0\4\0\0\0\0\0"],
+        "pause_s": 0.3,
+    },
+    "HTTP/2 that is not": {"pieces": ["PRI * HTTP/2.0\r\n\r\n" + REQUEST]},
+    "a hello of TLS that is not": {"pieces": ["\x16\x03\x01\x00\x05" + REQUEST]},
+}
+"""Ways to have a request taken for something else; none of them may be answered by the application."""
+
+
+async def test_no_request_passes_by_what_is_asked_of_requests(live: Live) -> None:
+    """On a port of which nothing is declared: slowly, in pieces, or as what may be no HTTP at all.
+
+    A server that speaks first goes on there for whoever is let in, and is not heard by others.
+    """
+    async with guarding(live) as guarded:
+        await two_callers(guarded, ("odd", 8002), ("odd-greet", 9000), ("http", 8001))
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"rules": [of_client()]})
+        await guarded.turned("web")
+        service, address = await guarded.cluster_address("web"), live.addresses["web"]
+        greet = {"address": service, "port": 9000, "raw": True}
+        for caller, is_heard in (("client", True), ("other", False)):
+            (answer,) = await live.call(caller, greet)
+            assert answer.get("text", "").startswith("hello") is is_heard, caller
+        late = {"address": service, "port": 8002, **EVASIONS["silence first"]}
+        assert '"port": 8002' in (await live.call("client", late))[0]["text"]
+        token = {"issuer": "me", "jwksUri": "https://keys.invalid/k", "presence": "REQUIRED"}
+        await guarded.rule(mesh.REQUEST_AUTHENTICATION, "web", {"jwtRules": [token]})
+        await until_refused(live, {"address": service, "port": 8001, "host": "web:8001", "path": "/ok"})
+        for port in (8002, 8001):
+            (answer,) = await live.call("client", evasions(service, port))
+            assert not reached(answer), port
+        await guarded.live.client.delete(mesh.AUTHORIZATION_POLICY, "web", "default")
+        assert not reached(await anyio.to_thread.run_sync(traffic.call, evasions(address, 8002)))
+
+
+def evasions(address: str, port: int) -> dict[str, Any]:
+    return {"together": [{"address": address, "port": port, **each} for each in EVASIONS.values()]}
+
+
+def reached(answer: dict[str, Any]) -> dict[str, str]:
+    """What the application answered, by the way in which it was asked."""
+    texts = zip(EVASIONS, (each.get("text", "") for each in answer["answers"]), strict=True)
+    return {name: text for name, text in texts if '"port"' in text}
+
+
+def of_client() -> dict[str, Any]:
+    return {"from": [{"source": {"principals": ["cluster.local/ns/default/sa/client"]}}]}
+
+
+async def until_refused(live: Live, request: dict[str, Any]) -> None:
+    """Wait until requests of the client without a token are."""
+
+    async def is_refused() -> bool:
+        return (await live.statuses("client", request)) == [401]
+
+    await live.world.eventually(is_refused, why="a token to be asked for")
+
+
 async def test_another_policy_holds_for_connections_that_are_there(live: Live) -> None:
     """The next request on a kept connection is asked about by the policy of now; none was cut for it."""
     async with guarding(live) as guarded:
@@ -169,6 +247,22 @@ async def test_no_request_is_lost_when_pods_that_run_are_guarded(live: Live) -> 
         assert set(answers) == {200}, answers
         assert await guarded.statuses("other", request) == [403]
         assert await from_the_host(live, "web") == 0
+
+
+async def test_a_policy_says_where_it_is_not_in_force(live: Live) -> None:
+    """A pod that runs is open before its node has turned its calls: its policy is not Programmed."""
+    started = Mesh(live)
+    await two_callers(started)
+    for name in live.pods:
+        running = {"status": {"phase": "Running"}}
+        await live.client.patch(resources.POD, name, "default", patch=running, subresource="status")
+    await live.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web")}, "False")
+    assert await from_the_host(live, "web") == 200
+    policy = await live.client.get(mesh.AUTHORIZATION_POLICY, "web", "default")
+    assert (conditions.get(policy, mesh.PROGRAMMED) or {})["reason"] == "ArrivalsNotTurned"
+    started.close()
+    async with guarding(live) as guarded:
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"selector": labelled("web")})
 
 
 def labelled(name: str) -> dict[str, Any]:

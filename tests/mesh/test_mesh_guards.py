@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from ondol.api import conditions, objects
 from ondol.contracts import mesh
+from ondol.mesh import securing
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.securing import Opening
 from ondol.mesh.translate import messages as m
@@ -185,6 +186,24 @@ def test_who_joins_a_guarded_workload_does_not_open_it(shop: Any, mesh_config: M
     assert is_asked(step(joined, 5.0))
 
 
+def test_a_policy_is_not_in_force_at_a_pod_that_is_not_turned(shop: Any, translate: Translate) -> None:
+    """While it runs: whatever the proxy says. Nor is it evaded by one that has not begun."""
+    shop.put("AuthorizationPolicy", "deny", "default", {"selector": {"matchLabels": {"app": "web"}}, **DENY})
+    shop.put("PeerAuthentication", "open", "elsewhere", {"mtls": {"mode": "STRICT"}})
+
+    def evaded() -> list[str]:
+        return [origin.name for origin in securing.evaded(shop.of("Pod"), translate(shop))]
+
+    marked(shop, "web", mesh.SANDBOX_READY, mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+    status = shop.objects["Pod"]["default", "web"]["status"]
+    assert {phase: evaded() for phase in ("Pending", "Running") if not status.update(phase=phase)} == {
+        "Pending": [],
+        "Running": ["deny"],
+    }
+    marked(shop, "web", mesh.POD_ARRIVALS_TURNED)
+    assert evaded() == []
+
+
 def test_a_policy_is_not_to_blame_for_a_pods_listener(shop: Any, translate: Translate) -> None:
     """A namespace that is gone is no fault of it: else one pod would take it out of force for all."""
     shop.put("AuthorizationPolicy", "deny", "default", DENY)
@@ -192,3 +211,43 @@ def test_a_policy_is_not_to_blame_for_a_pods_listener(shop: Any, translate: Tran
         if name.startswith("arrivals|"):
             assert [origin.kind for origin in resource.origins] == ["Pod"]
             assert [origin.kind for origin in resource.carries] == ["AuthorizationPolicy"]
+
+
+HTTP_ALPN, TCP_ALPN = "'istio-http'", "'istio'"
+TAKEN: list[tuple[str, str, str, str]] = [
+    ("http", "tls", HTTP_ALPN, "mutual|http"),
+    ("http", "tls", TCP_ALPN, "mutual|http"),
+    ("http", "tls", "'h2'", "plain|unread"),
+    ("http", "raw_buffer", "", "plain|http"),
+    ("tcp", "tls", HTTP_ALPN, "mutual|http"),
+    ("tcp", "tls", TCP_ALPN, "mutual|tcp"),
+    ("tcp", "tls", "'h2'", "plain|tcp"),
+    ("tcp", "raw_buffer", "'http/1.1'", "plain|tcp"),
+    ("odd", "tls", HTTP_ALPN, "mutual|http"),
+    ("odd", "tls", TCP_ALPN, "mutual|unread"),
+    ("odd", "tls", "'h2'", "plain|unread"),
+    ("odd", "raw_buffer", "'http/1.1'", "plain|http"),
+    ("odd", "raw_buffer", "'h2c'", "plain|http"),
+    ("odd", "raw_buffer", "", "plain|unread"),
+]
+
+
+@pytest.mark.parametrize("row", TAKEN)
+def test_what_is_declared_here_says_how_calls_are_read(
+    shop: Any, translate: Translate, row: tuple[str, str, str, str]
+) -> None:
+    """Whatever their callers take them for: only where bytes are declared nobody asks about requests."""
+    declared, transport, words, chain = row
+    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+    shop.service("web", (declared, 8080), endpoints=[("10.0.0.1", 8080)], pods=["web"])
+    shop.objects["Service"]["default", "web"]["spec"]["selector"] = {"app": "web"}
+    tree = arrivals(translate(shop))["web"]["filterChainMatcher"]
+    call = {"destination_port": "8080", "transport_protocol": transport, "protocol": words}
+    assert taken(tree, call) == chain
+
+
+def taken(matcher: dict[str, Any], call: dict[str, str]) -> str:
+    """The chain that a tree of exact matches picks."""
+    tree = matcher["matcherTree"]
+    picked = tree["exactMatchMap"]["map"].get(call[tree["input"]["name"]], matcher["onNoMatch"])
+    return taken(picked["matcher"], call) if "matcher" in picked else picked["action"]["typedConfig"]["value"]

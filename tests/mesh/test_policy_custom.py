@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 import pytest
-from tests.mesh.arrival import Arrival, authorization, policy, static_cluster
+from tests.mesh.arrival import Arrival, Issuer, authorization, policy, rule, static_cluster
 from tests.ports import free_port
 
 from ondol.mesh.model import mesh_options
@@ -83,6 +83,45 @@ ROWS: Final[dict[str, WorkloadPolicy]] = {
 }
 
 
+ISSUER: Final = Issuer()
+SECOND: Final = {"from": [{"source": {"ipBlocks": ["127.0.0.2"]}}]}
+
+
+def believing(**more: Any) -> Any:
+    return rule("RequestAuthentication", {"jwtRules": [{"issuer": ISSUER.name, "jwks": ISSUER.jwks, **more}]})
+
+
+UNREAD: Final = {
+    "http": asked(custom("http")),
+    "http of some": asked(custom("http", {**SECOND, **ADMIN})),
+    "http of addresses": asked(custom("http", SECOND)),
+    "grpc of requests": asked(custom("grpc")),
+    "grpc of all": asked(custom("grpc", {})),
+    "grpc of both": asked(custom("grpc", SECOND, {**SECOND, **ADMIN})),
+    "tried only": asked(custom("http", dry_run=True)),
+    "token": asked(believing()),
+    "token for headers": asked(believing(outputPayloadToHeader="x-payload")),
+    "token for claims": asked(believing(outputClaimToHeaders=[{"header": "x-who", "claim": "sub"}])),
+    "token required": asked(believing(presence="REQUIRED")),
+    "allow by token": asked(authorization(rules=[{"from": [{"source": {"requestPrincipals": ["*"]}}]}])),
+    "deny without token": asked(
+        authorization(action="DENY", rules=[{"from": [{"source": {"notRequestPrincipals": ["*"]}}]}])
+    ),
+    "deny a path": asked(authorization(action="DENY", rules=[ADMIN])),
+    "allow addresses": asked(authorization(rules=[SECOND])),
+}
+EXPECTED_UNREAD: Final = {
+    **dict.fromkeys(UNREAD, (False, False)),
+    "http of some": (True, False),
+    "http of addresses": (True, False),
+    "grpc of all": (False, True),
+    "grpc of both": (True, False),
+    "tried only": (True, True),
+    "token": (True, True),
+    "allow addresses": (False, True),
+}
+
+
 @dataclass
 class Provider:
     """Says yes to who is called `good`, by HTTP and by gRPC, and remembers what it was asked."""
@@ -142,6 +181,7 @@ class Proxy:
     arrival: Arrival
     ports: dict[str, int]
     tcp: dict[str, int]
+    unread: dict[str, int]
     provider: Provider
 
     def status(self, row: str, path: str = "/admin", user: str = "", method: str = "GET") -> int:
@@ -158,11 +198,12 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     ports = {name: arrival.plan(each, CONTEXT, echo=("x-agreed",)) for name, each in ROWS.items()}
     everything = {name: asked(custom(name, {})) for name in ("http", "grpc", "unknown")}
     tcp = {name: arrival.plan(each, CONTEXT, of_http=False) for name, each in everything.items()}
+    unread = {name: arrival.plan(each, CONTEXT, of_http=False, unread=True) for name, each in UNREAD.items()}
     arrival.add(static_cluster("asked-8000", provider.http_port))
     arrival.add(static_cluster("asked-8001", free_port()))
     arrival.add(static_cluster("asked-9000", provider.grpc_port, http2=True))
     arrival.start()
-    yield Proxy(arrival, ports, tcp, provider)
+    yield Proxy(arrival, ports, tcp, unread, provider)
     arrival.stop()
     provider.stop()
 
@@ -226,6 +267,18 @@ def test_by_http_nobody_is_asked_about_bytes(proxy: Proxy) -> None:
     assert answers == {"http": 200, "unknown": 0}
     assert decide(asked(custom("http", {})), calls["http"], CONTEXT).allowed
     assert not decide(asked(custom("unknown", {})), calls["unknown"], CONTEXT).allowed
+
+
+@pytest.mark.parametrize("row", UNREAD)
+def test_what_may_be_a_request_is_denied_where_requests_are_asked_about(proxy: Proxy, row: str) -> None:
+    """Bytes on a port of which nobody says that they are no HTTP; where bytes may be judged they are."""
+    port = proxy.unread[row]
+    calls = [Call(is_http=False, is_unread=True, port=port, source_ip=f"127.0.0.{last}") for last in (1, 2)]
+    for call, is_let_in in zip(calls, EXPECTED_UNREAD[row], strict=True):
+        answer, decision = proxy.arrival.send(call, port), decide(UNREAD[row], call, CONTEXT)
+        assert (answer.status == 200) is is_let_in
+        assert bool(answer.body) is decision.allowed, "who is refused hears nothing"
+        assert decision.allowed is (is_let_in or decision.asks == "grpc")
 
 
 def test_decide_names_whom_it_would_ask() -> None:

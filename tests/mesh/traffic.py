@@ -6,6 +6,7 @@ writes answers as JSON lines.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -227,7 +228,28 @@ def call_as_written(host: str, port: int, text: str) -> dict[str, Any]:
         return {"status": int(raw.makefile("rb").readline().split()[1])}
 
 
+def call_in_pieces(host: str, port: int, pieces: list[str], pause_s: float) -> dict[str, Any]:
+    """Each piece after a pause; all that comes back within two seconds."""
+    text = b""
+    with socket.create_connection((host, port), timeout=2) as raw, contextlib.suppress(OSError):
+        for piece in pieces:
+            time.sleep(pause_s)
+            raw.sendall(piece.encode("latin-1"))
+        while part := raw.recv(1000):
+            text += part
+    return {"text": text.decode("latin-1")}
+
+
 def call(request: dict[str, Any]) -> dict[str, Any]:
+    """One request; or several at once, whose answers come in their order."""
+    together = request.get("together")
+    if together is None:
+        return call_once(request)
+    with ThreadPoolExecutor(len(together)) as threads:
+        return {"answers": list(threads.map(call_once, together))}
+
+
+def call_once(request: dict[str, Any]) -> dict[str, Any]:
     host, port = request.get("address", "10.101.250.1"), request.get("port", 80)
     started = time.monotonic()
     authority = request.get("host", "web")
@@ -240,6 +262,8 @@ def call(request: dict[str, Any]) -> dict[str, Any]:
             return call_tls(host, port, request["tls"])
         if request.get("send"):
             return call_as_written(host, port, request["send"])
+        if "pieces" in request:
+            return call_in_pieces(host, port, request["pieces"], request.get("pause_s", 0))
         if "end_after_s" in request:
             return call_and_end(host, port, request["end_after_s"])
         if request.get("raw"):

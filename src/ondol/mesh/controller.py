@@ -19,7 +19,7 @@ from ondol.base.memo import Memo
 from ondol.base.signal import Signal
 from ondol.client import PatchType
 from ondol.contracts import mesh
-from ondol.mesh import addresses, definitions, persistence, server
+from ondol.mesh import addresses, definitions, persistence, securing, server
 from ondol.mesh import conditions as written
 from ondol.mesh.acceptance import Acceptance
 from ondol.mesh.analysis import Analyst
@@ -69,6 +69,7 @@ class Mesh:
         self._findings: dict[types.Origin, list[Finding]] = {}
         self._refused_pods: dict[Key, str] = {}
         self._running: Mapping[types.Origin, bool] = {}
+        self._evaded: frozenset[types.Origin] = frozenset()
         self._conditions = Memo()
         self._addresses: addresses.Addresses = {}
         self._selects_pods = False
@@ -277,6 +278,7 @@ class Mesh:
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._acceptance.running(self._translation.snapshot)
+        self._evaded = securing.evaded(self._pods.lister.list(), self._translation)
         if (persisted := self._acceptance.export()) != self._persisted:
             persistence.save(self._config.state_file, persisted)
             self._persisted = persisted
@@ -364,7 +366,8 @@ class Mesh:
         ran = self._running.get(origin)
         if ran is None:
             return Progress.UNUSED
-        return Progress.RUNNING if ran else Progress.PENDING
+        in_force = Progress.EVADED if origin in self._evaded else Progress.RUNNING
+        return in_force if ran else Progress.PENDING
 
     async def _write_rule(self, kind: str, key: Key) -> Result | None:
         obj = self._informers[kind].lister.get(key)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
 from ondol.api import conditions, objects, resources
+from ondol.api.objects import Object
 from ondol.contracts import mesh
 from ondol.mesh.identity import spiffe
 from ondol.mesh.identity.feed import AuthorityFeed
@@ -15,6 +16,7 @@ from ondol.mesh.policy import selection
 from ondol.mesh.translate import reach
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
+from ondol.mesh.xds.types import Origin
 from ondol.sdk import Manager
 
 _OPEN_S: Final = 5.0
@@ -120,6 +122,22 @@ class Opening:
     def has_ended(self, now: float) -> bool:
         """Whether one that was answered last has been waited for long enough, however long ago that was."""
         return any(at is not None and now - at >= _OPEN_S for at in map(self._since.get, self._open))
+
+
+def evaded(pods: Iterable[Object], translation: Translation) -> frozenset[Origin]:
+    """Objects that are not in force at some pod that runs, since nothing turns its calls to the proxy.
+
+    As long as its node is slow, or away. One that begins is turned before its containers start.
+    """
+    listeners = translation.snapshot.of(types.LISTENER)
+    return frozenset(
+        origin
+        for pod in pods
+        if objects.status(pod).get("phase") == "Running" and conditions.is_true(pod, mesh.SANDBOX_READY)
+        if not conditions.is_true(pod, mesh.POD_ARRIVALS_TURNED)
+        if (plan := translation.pods.get(objects.key(pod))) is not None and plan.arrivals in listeners
+        for origin in listeners[plan.arrivals].carries
+    )
 
 
 def _is_secured(world: World) -> bool:

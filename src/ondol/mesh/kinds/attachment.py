@@ -15,6 +15,11 @@ from ondol.mesh.translate.registry import Rule
 PROGRESS: Final[Mapping[Progress, Word]] = {
     Progress.UNUSED: Word("Unknown", "NotInUse", "no running pod of the mesh is what it is for"),
     Progress.RUNNING: Word("True", "Programmed", ""),
+    Progress.EVADED: Word(
+        "False",
+        "ArrivalsNotTurned",
+        "some pod that runs is open still: its node has not turned its calls to the proxy",
+    ),
     Progress.PENDING: Word("Unknown", "Pending", "the proxy has not answered yet"),
     Progress.UNKNOWN: Word("Unknown", "Pending", "no proxy is connected"),
 }

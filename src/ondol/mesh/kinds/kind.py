@@ -51,6 +51,8 @@ class Progress(StrEnum):
     """Nothing is made from it: nobody calls its hosts, or they do not exist."""
     RUNNING = "running"
     PENDING = "pending"
+    EVADED = "evaded"
+    """The proxy runs all of it, and calls of some pod that it is for do not come to the proxy."""
     UNKNOWN = "unknown"
     """No proxy is there to say; what was last said of this version holds."""
 

@@ -100,6 +100,11 @@ class Clause:
         for alternative in (*self.sources, *self.operations):
             yield from alternative
 
+    @property
+    def is_of_requests(self) -> bool:
+        """Whether it asks for something that connections which are not HTTP do not have."""
+        return any(test.attribute in OF_HTTP for test in self.tests)
+
 
 def attribute(key: str) -> tuple[Attribute, tuple[str, ...]] | None:
     """What a condition's key means, with the names in its brackets; None if it means nothing."""

@@ -34,6 +34,7 @@ _ASKED: Final = "istio_ext_authz_"
 _POLICY_ID: Final = "shadow_effective_policy_id"
 _CUSTOM: Final = "istio-ext-authz"
 _BAD: Final = "-deny-due-to-bad-CUSTOM-action"
+_UNREAD: Final = "-deny-unread-CUSTOM-action"
 _STAT_PREFIX: Final = "tcp."
 _TIMEOUT_MS: Final = 600_000
 _DRY_RUN: Final = "istio_dry_run_"
@@ -53,21 +54,18 @@ def http_filters(
 
 
 def network_filters(
-    rules: Sequence[AuthorizationPolicy], options: MeshOptions, context: Context
+    rules: Sequence[AuthorizationPolicy], options: MeshOptions, context: Context, *, unread: bool = False
 ) -> list[m.listener_components.Filter]:
-    """For connections that are not HTTP."""
-    builder = _Builder(rules, options, context, of_http=False)
+    """For connections that are not HTTP; `unread`, for those that may be HTTP after all.
+
+    A caller that says nothing for a while, or begins strangely, must not pass by whom a provider that is
+    asked about requests would refuse.
+    """
+    builder = _Builder(rules, options, context, of_http=False, unread=unread)
     filters = []
     for each in builder.steps():
         if isinstance(each, m.http_rbac.RBAC):
-            network = m.network_rbac.RBAC(
-                stat_prefix=_STAT_PREFIX, shadow_rules_stat_prefix=each.shadow_rules_stat_prefix
-            )
-            if each.HasField("rules"):
-                network.rules.CopyFrom(each.rules)
-            if each.HasField("shadow_rules"):
-                network.shadow_rules.CopyFrom(each.shadow_rules)
-            filters.append(m.listener_components.Filter(name=NETWORK_RBAC, typed_config=m.any_of(network)))
+            filters.append(network_filter(each))
         elif each.HasField("grpc_service"):  # by HTTP nobody can be asked about what is not HTTP
             asked = m.network_ext_authz.ExtAuthz(
                 stat_prefix=_STAT_PREFIX,
@@ -79,6 +77,18 @@ def network_filters(
             asked.filter_enabled_metadata.filter = NETWORK_RBAC
             filters.append(m.listener_components.Filter(name=NETWORK_EXT_AUTHZ, typed_config=m.any_of(asked)))
     return filters
+
+
+def network_filter(step: m.http_rbac.RBAC) -> m.listener_components.Filter:
+    """The same for connections."""
+    network = m.network_rbac.RBAC(
+        stat_prefix=_STAT_PREFIX, shadow_rules_stat_prefix=step.shadow_rules_stat_prefix
+    )
+    if step.HasField("rules"):
+        network.rules.CopyFrom(step.rules)
+    if step.HasField("shadow_rules"):
+        network.shadow_rules.CopyFrom(step.shadow_rules)
+    return m.listener_components.Filter(name=NETWORK_RBAC, typed_config=m.any_of(network))
 
 
 def provider_name(rule: AuthorizationPolicy) -> str:
@@ -105,7 +115,13 @@ class _Builder:
     """The filters of HTTP's form for one kind of traffic; whoever asks makes others of them."""
 
     def __init__(
-        self, rules: Sequence[AuthorizationPolicy], options: MeshOptions, context: Context, *, of_http: bool
+        self,
+        rules: Sequence[AuthorizationPolicy],
+        options: MeshOptions,
+        context: Context,
+        *,
+        of_http: bool,
+        unread: bool = False,
     ) -> None:
         self._by_action: dict[str, list[AuthorizationPolicy]] = {}
         for rule in rules:
@@ -113,6 +129,7 @@ class _Builder:
         self._options = options
         self._context = context
         self._of_http = of_http
+        self._unread = unread
 
     def steps(self) -> Iterator[m.http_rbac.RBAC | m.ext_authz.ExtAuthz]:
         yield from self._custom(self._by_action.get("CUSTOM", ()))
@@ -129,14 +146,25 @@ class _Builder:
             yield step
 
     def _rules(
-        self, rules: Iterable[AuthorizationPolicy], action: str, first: str = "", last: str = ""
+        self,
+        rules: Iterable[AuthorizationPolicy],
+        action: str,
+        first: str = "",
+        last: str = "",
+        *,
+        of_requests: bool = False,
     ) -> m.rbac.RBAC:
-        """One policy of Envoy's a rule; one that never holds stands for an object without rules."""
+        """One policy of Envoy's a rule; one that never holds stands for an object without rules.
+
+        `of_requests`: of the rules those that ask for something of HTTP.
+        """
         built = m.rbac.RBAC(action=rbac.ACTIONS[action])
         for rule in rules:
             name = f"{first}ns[{rule.namespace}]-policy[{rule.origin.name}]"
             for index, each in enumerate(rule.spec.rules):
                 clause = attributes.clause(each, rule.namespace, self._options)
+                if of_requests and not clause.is_of_requests:
+                    continue
                 policy = rbac.policy(clause, of_http=self._of_http, is_allow=action == "ALLOW")
                 if policy is not None:
                     built.policies[f"{name}-rule[{index}]{last}"].CopyFrom(policy)
@@ -156,6 +184,11 @@ class _Builder:
             if len(by_provider) > 1 or problem(provider, self._context):
                 yield m.http_rbac.RBAC(rules=self._rules(members, "DENY", last=_BAD))
                 continue
+            if self._unread:
+                of_requests = not isinstance(provider.server, HttpServer)
+                yield m.http_rbac.RBAC(
+                    rules=self._rules(members, "DENY", last=_UNREAD, of_requests=of_requests)
+                )
             prefix = f"{_CUSTOM}-{name}-"
             yield m.http_rbac.RBAC(
                 shadow_rules=self._rules(members, "CUSTOM", prefix), shadow_rules_stat_prefix=_ASKED

@@ -38,6 +38,8 @@ class Call:
     destination_ip: str = "127.0.0.1"
     sni: str = ""
     is_http: bool = True
+    is_unread: bool = False
+    """Not HTTP as far as its first bytes tell, on a port of which nothing is declared."""
     method: str = "GET"
     host: str = "localhost"
     path: str = "/"
@@ -76,6 +78,9 @@ def decide(policy: WorkloadPolicy, call: Call, context: Context | None = None) -
         if refused is not None:
             return refused
         call = _read(policy, call, path)
+    elif call.is_unread and tokens.are_needed(policy.authentications):
+        by = next(each.origin for each in policy.authentications if each.spec.jwt_rules)
+        return Decision(False, "a connection that is not HTTP has no token that could be looked at", by)
     return _Judge(policy, call, context).decide()
 
 
@@ -152,6 +157,9 @@ class _Judge:
             provider = authorization.provider_name(custom[0])
             if problem := self._bad():
                 return Decision(False, f"{self._words(custom[0])}: {problem}", custom[0].origin, notes=notes)
+            if self._call.is_unread and (unread := next(filter(self._is_of_requests, custom), None)):
+                reason = f"{self._words(unread)}: {provider} cannot be asked about it"
+                return Decision(False, reason, unread.origin, notes=notes)
             asked = provider
         for rule in self._of("DENY"):
             if self._matched(rule) is not None:
@@ -196,13 +204,20 @@ class _Judge:
     def _matched(self, rule: AuthorizationPolicy) -> int | None:
         """The number of the first rule that holds."""
         is_allow = rule.spec.action == "ALLOW"
-        if not self._call.is_http and rule.spec.action == "CUSTOM" and self._is_of_http_only(rule):
+        is_custom = rule.spec.action == "CUSTOM" and not self._call.is_http
+        if is_custom and not self._call.is_unread and self._is_of_http_only(rule):
             return None
         for index, each in enumerate(rule.spec.rules):
             clause = attributes.clause(each, rule.namespace, self._policy.options)
             if holds(clause, self._call, is_allow=is_allow):
                 return index
         return None
+
+    def _is_of_requests(self, rule: AuthorizationPolicy) -> bool:
+        """Whether a CUSTOM policy that holds for a connection is for requests."""
+        clauses = (attributes.clause(each, rule.namespace, self._policy.options) for each in rule.spec.rules)
+        asked = (each for each in clauses if holds(each, self._call, is_allow=False))
+        return self._is_of_http_only(rule) or any(each.is_of_requests for each in asked)
 
     def _is_of_http_only(self, rule: AuthorizationPolicy) -> bool:
         """Whether its provider can be asked, and about HTTP alone."""
@@ -213,7 +228,7 @@ class _Judge:
 
 def holds(clause: Clause, call: Call, *, is_allow: bool) -> bool:
     """Whether a rule holds for a call as it was read."""
-    if not call.is_http and is_allow and any(test.attribute in OF_HTTP for test in clause.tests):
+    if not call.is_http and is_allow and clause.is_of_requests:
         return False
     return all(
         any(all(_passes(test, call) for test in tests) for tests in side)

@@ -32,6 +32,11 @@ def never() -> m.rbac.Policy:
     )
 
 
+def everything() -> m.rbac.Policy:
+    """A policy that holds for all."""
+    return m.rbac.Policy(permissions=[Permission(any=True)], principals=[Principal(any=True)])
+
+
 DOTS_WITH_PARAMETERS: Final = r"(?:.*/)?\.\.?;.*"
 """Paths that lead elsewhere at servers which take what stands behind `;` away, and nowhere at others."""
 
@@ -45,7 +50,7 @@ def ambiguous_paths() -> m.rbac.RBAC:
 
 def policy(clause: Clause, *, of_http: bool, is_allow: bool) -> m.rbac.Policy | None:
     """One rule; None where it can never hold."""
-    if not of_http and is_allow and any(test.attribute in OF_HTTP for test in clause.tests):
+    if not of_http and is_allow and clause.is_of_requests:
         return None
     permissions = [_permission(each, of_http=of_http) for each in clause.operations]
     principals = [_principal(each, of_http=of_http) for each in clause.sources]

@@ -59,6 +59,17 @@ def rules(objects: Sequence[RequestAuthentication]) -> list[tuple[security.JWTRu
     return sorted(listed, key=lambda pair: pair[0].issuer)
 
 
+def are_needed(objects: Sequence[RequestAuthentication]) -> bool:
+    """Whether applications may count on more than that who has no token has none.
+
+    On a token that must be there, or on headers that only the proxy writes.
+    """
+    return any(
+        rule.presence == "REQUIRED" or rule.output_payload_to_header or rule.output_claim_to_headers
+        for rule, _ in rules(objects)
+    )
+
+
 def http_filter(objects: Sequence[RequestAuthentication], context: Context) -> m.hcm.HttpFilter | None:
     """What checks the tokens of requests; None where no rule says anything of any."""
     listed = rules(objects)

@@ -69,12 +69,20 @@ class WorkloadPolicy:
             before.append(m.hcm.HttpFilter(name=authorization.HTTP_RBAC, typed_config=guard))
         return before + authorization.http_filters(self.authorizations, self.options, context)
 
-    def network_filters(self, context: Context) -> list[m.listener_components.Filter]:
+    def network_filters(
+        self, context: Context, *, unread: bool = False
+    ) -> list[m.listener_components.Filter]:
         """For connections that are not HTTP, in order; they go before what carries the bytes.
 
         Of a rule that asks for something of HTTP: one of ALLOW never holds, of one that denies the rest does.
+        `unread`: for those of which nobody declared what they are. What would have to be asked about a
+        request denies them: they may be HTTP that was not known for it.
         """
-        return authorization.network_filters(self.authorizations, self.options, context)
+        checked = authorization.network_filters(self.authorizations, self.options, context, unread=unread)
+        if not unread or not tokens.are_needed(self.authentications):
+            return checked
+        denied = m.rbac.RBAC(action=m.rbac.RBAC.DENY, policies={"unread-token": rbac.everything()})
+        return [authorization.network_filter(m.http_rbac.RBAC(rules=denied)), *checked]
 
     def jwks_clusters(self, context: Context) -> list[m.cluster.Cluster]:
         """The clusters that its filters name and no Service has: the same for every workload that has one."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ondol.mesh.model.kube import Client, Protocol
-from ondol.mesh.policy import Mode, PeerModes, WorkloadPolicy, harden
+from ondol.mesh.policy import Mode, PeerModes, WorkloadPolicy, dialled, harden
 from ondol.mesh.translate import chains, clusters, listeners, mutual, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Observation
@@ -29,6 +29,9 @@ _MUTUAL_HTTP: Final = "mutual|http"
 _MUTUAL_TCP: Final = "mutual|tcp"
 _PLAIN_HTTP: Final = "plain|http"
 _PLAIN_TCP: Final = "plain|tcp"
+_MUTUAL_UNREAD: Final = "mutual|unread"
+_PLAIN_UNREAD: Final = "plain|unread"
+"""Not HTTP as far as the first bytes tell, on a port of which nobody declared that it is not."""
 _LOOK_MS: Final = 100
 _SAFE_RETRIES: Final = 2
 _ALLOWED: Final = tuple(
@@ -85,18 +88,25 @@ def shared(
     guard: Guard,
     policy: WorkloadPolicy,
     decides: Sequence[m.listener_components.Filter],
+    unread: Sequence[m.listener_components.Filter],
     observation: Observation,
 ) -> bytes:
     """Everything of a guarded pod's listener but its name and address, encoded.
 
-    `decides`: the filters that decide about connections that are not HTTP.
+    `decides`: the filters that decide about connections that are not HTTP; `unread`, about those of which
+    nobody declared that they are not.
     """
     filter_chains = [
         chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
         _http(_PLAIN_HTTP, guard, policy, observation),
         _tcp(_PLAIN_TCP, decides, observation),
+        _tcp(_PLAIN_UNREAD, unread, observation),
     ]
-    for chain in (_http(_MUTUAL_HTTP, guard, policy, observation), _tcp(_MUTUAL_TCP, decides, observation)):
+    for chain in (
+        _http(_MUTUAL_HTTP, guard, policy, observation),
+        _tcp(_MUTUAL_TCP, decides, observation),
+        _tcp(_MUTUAL_UNREAD, unread, observation),
+    ):
         chain.transport_socket.CopyFrom(mutual.downstream(guard.identity, guard.trust_domain))
         filter_chains.append(chain)
     looking = [
@@ -197,11 +207,18 @@ def _onwards() -> m.route.RouteConfiguration:
 def _tcp(
     name: str, decides: Sequence[m.listener_components.Filter], observation: Observation
 ) -> m.listener_components.FilterChain:
+    """A chain that carries bytes to the application, which is dialled for nobody who may not come in."""
+    is_mutual = name in (_MUTUAL_TCP, _MUTUAL_UNREAD)
     chain = chains.tcp(name, clusters.ARRIVALS, observation)
-    carrier = list(chain.filters)
-    del chain.filters[:]
-    chain.filters.extend([*decides, *carrier])
-    return chain
+    (carrier,) = chain.filters
+    if is_mutual:
+        proxy = m.tcp_proxy.TcpProxy()
+        carrier.typed_config.Unpack(proxy)
+        dialled.after_the_handshake(proxy)
+        carrier.typed_config.CopyFrom(m.any_of(proxy))
+    chooser = dialled.chooser(decides, has_identity=is_mutual)
+    filters = [*([chooser] if chooser is not None else []), *decides, carrier]
+    return m.listener_components.FilterChain(name=name, filters=filters)
 
 
 def _tree(guard: Guard) -> m.matcher.Matcher:
@@ -219,16 +236,18 @@ def _tree(guard: Guard) -> m.matcher.Matcher:
 def _port(guard: Guard, port: int) -> m.matcher.Matcher.OnMatch:
     """First what is mutual TLS; then, where the mode lets it in, whatever else comes."""
     mode = Mode.PERMISSIVE if guard.is_open else guard.modes.mode(port)
-    refused = chains.take(clusters.BLACKHOLE)
-    plain_tcp = refused if mode is Mode.STRICT else chains.take(_PLAIN_TCP)
-    plain_http = refused if mode is Mode.STRICT else chains.take(_PLAIN_HTTP)
     declared = dict(guard.ports).get(port, Protocol.SNIFFED)
-    spoken = {
-        Protocol.TCP: plain_tcp,
-        Protocol.TLS: plain_tcp,
-        Protocol.SNIFFED: _by_words(dict.fromkeys(_HTTP_PROTOCOLS, plain_http), plain_tcp),
-    }.get(declared, plain_http)
-    offered = {f"'{mutual.HTTP_ALPN}'": _MUTUAL_HTTP, f"'{mutual.TCP_ALPN}'": _MUTUAL_TCP}
+    is_bytes = declared in (Protocol.TCP, Protocol.TLS)
+    refused = chains.take(clusters.BLACKHOLE)
+    plain = _PLAIN_TCP if is_bytes else _PLAIN_UNREAD
+    plain_tcp = refused if mode is Mode.STRICT else chains.take(plain)
+    plain_http = refused if mode is Mode.STRICT else chains.take(_PLAIN_HTTP)
+    spoken = plain_tcp if is_bytes else plain_http
+    if declared is Protocol.SNIFFED:
+        spoken = _by_words(dict.fromkeys(_HTTP_PROTOCOLS, plain_http), plain_tcp)
+    # A caller may think otherwise of the port, and its proxy with it: what is declared here counts.
+    of_bytes = _MUTUAL_TCP if is_bytes else _MUTUAL_UNREAD if declared is Protocol.SNIFFED else _MUTUAL_HTTP
+    offered = {f"'{mutual.HTTP_ALPN}'": _MUTUAL_HTTP, f"'{mutual.TCP_ALPN}'": of_bytes}
     secured = {} if mode is Mode.DISABLE else {words: chains.take(name) for words, name in offered.items()}
     matcher = m.matcher.Matcher(on_no_match=spoken)
     matcher.matcher_tree.input.CopyFrom(m.typed("transport_protocol", m.inputs.TransportProtocolInput()))

@@ -29,10 +29,16 @@ class _Deciding:
 
     requests: tuple[m.hcm.HttpFilter, ...] = ()
     connections: tuple[m.listener_components.Filter, ...] = ()
+    unread: tuple[m.listener_components.Filter, ...] = ()
+    """For those that may be requests, as far as anybody declared."""
 
     @staticmethod
     def of(policy: WorkloadPolicy, context: Context) -> _Deciding:
-        return _Deciding(tuple(policy.http_filters(context)), tuple(policy.network_filters(context)))
+        return _Deciding(
+            tuple(policy.http_filters(context)),
+            tuple(policy.network_filters(context)),
+            tuple(policy.network_filters(context, unread=True)),
+        )
 
 
 class Guarding:
@@ -101,7 +107,7 @@ class Guarding:
         client, guard, policy = of.client, of.guard, of.policy
         patches = tuple(each.rule.origin for each in chosen)
         key = (guard.prefix, guard.identity, guard.ports, policy, id(decides), patches)
-        make_body = partial(arrivals.shared, guard, policy, decides.connections, observation)
+        make_body = partial(arrivals.shared, guard, policy, decides.connections, decides.unread, observation)
         make_patched = partial(filters.arriving, make_body, chosen, arrivals.slots(guard))
         shared = self._cache.of_translation.get(("arrivals", *key), make_patched, decides)
         make = partial(arrivals.pod, client, self._config.netns_dir, shared[0], policy.origins, shared[1])
