@@ -271,6 +271,7 @@ class Client:
     is_turned: bool = False
     """What arrives is turned to the proxy."""
     node: str = ""
+    address: str = ""
 
 
 def client(pod: Object, namespace: Object | None) -> Client | None:
@@ -298,6 +299,7 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
         is_guarded=conditions.is_true(pod, mesh.POD_GUARDED),
         is_turned=conditions.is_true(pod, mesh.POD_ARRIVALS_TURNED),
         node=str(objects.spec(pod).get("nodeName") or ""),
+        address=str(objects.status(pod).get("podIP") or ""),
     )
 
 

@@ -228,7 +228,9 @@ def _port(guard: Guard, port: int) -> m.matcher.Matcher.OnMatch:
         Protocol.TLS: plain_tcp,
         Protocol.SNIFFED: _by_words(dict.fromkeys(_HTTP_PROTOCOLS, plain_http), plain_tcp),
     }.get(declared, plain_http)
-    offered = {f"'{mutual.HTTP_ALPN}'": _MUTUAL_HTTP, f"'{mutual.TCP_ALPN}'": _MUTUAL_TCP}
+    # Who calls a pod by its address alone may not know what its port is declared to speak.
+    unread = _MUTUAL_HTTP if declared in (Protocol.HTTP, Protocol.HTTP2) else _MUTUAL_TCP
+    offered = {f"'{mutual.HTTP_ALPN}'": _MUTUAL_HTTP, f"'{mutual.TCP_ALPN}'": unread}
     secured = {} if mode is Mode.DISABLE else {words: chains.take(name) for words, name in offered.items()}
     matcher = m.matcher.Matcher(on_no_match=spoken)
     matcher.matcher_tree.input.CopyFrom(m.typed("transport_protocol", m.inputs.TransportProtocolInput()))

@@ -98,8 +98,13 @@ def is_mutual(cluster: m.cluster.Cluster, policy: istio.TrafficPolicy) -> bool:
 
     The head of the PROXY protocol stands before all else, and who is guarded expects TLS there.
     """
-    by_rule = (policy.tls is not None and policy.tls.mode != "ISTIO_MUTUAL") or policy.proxy_protocol
-    return not by_rule and cluster.type == m.cluster.Cluster.EDS
+    return not says_how(policy) and cluster.type == m.cluster.Cluster.EDS
+
+
+def says_how(policy: istio.TrafficPolicy) -> bool:
+    """Whether a policy itself says with what connections begin."""
+    is_other = policy.tls is not None and policy.tls.mode != "ISTIO_MUTUAL"
+    return is_other or policy.proxy_protocol is not None
 
 
 def call(cluster: m.cluster.Cluster, name: str) -> None:

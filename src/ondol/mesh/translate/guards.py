@@ -14,7 +14,7 @@ from ondol.api.objects import Key
 from ondol.mesh.identity import spiffe
 from ondol.mesh.model.kube import Client, Endpoint, Protocol, Service
 from ondol.mesh.policy import Mode, Policies, Workload, WorkloadPolicy
-from ondol.mesh.translate import matches, wire
+from ondol.mesh.translate import matches, mutual, wire
 from ondol.mesh.translate.arrivals import Guard
 
 
@@ -35,18 +35,44 @@ class Guards:
 
     def is_mutual(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is dialled with mutual TLS."""
-        guarded = self._turned.get(endpoint.pod) if endpoint.pod is not None else None
+        guarded = self.behind(endpoint)
         return guarded is not None and guarded.policy.peers.mode(endpoint.port) is not Mode.DISABLE
+
+    def behind(self, endpoint: Endpoint) -> Guarded | None:
+        """The pod that an endpoint names or, where it names none, whose address it is: if that is turned."""
+        if endpoint.pod is not None:
+            return self._turned.get(endpoint.pod)
+        return self.by_address.get(endpoint.address)
 
     @cached_property
     def _turned(self) -> Mapping[Key, Guarded]:
         return {key: each for key, each in self.pods.items() if each.client.is_turned}
 
-    def state(self, pods: Iterable[Key]) -> tuple[tuple[Key, object], ...]:
-        """What of these pods changes how endpoints are dialled."""
+    @cached_property
+    def by_address(self) -> Mapping[str, Guarded]:
+        """Those that are turned."""
+        return {each.client.address: each for each in self._turned.values() if each.client.address}
+
+    @cached_property
+    def addresses(self) -> tuple[mutual.Address, ...]:
+        """How those that are turned are dialled by whoever calls their addresses."""
+        listed = []
+        for address, each in sorted(self.by_address.items()):
+            peers = each.policy.peers
+            is_mutual = peers.default is not Mode.DISABLE
+            others = (
+                port for port, mode in sorted(peers.ports.items()) if (mode is Mode.DISABLE) is is_mutual
+            )
+            namespace, asks = each.client.key.namespace, each.policy.looks_at_callers
+            listed.append(mutual.Address(address, namespace, is_mutual, tuple(others), asks))
+        return tuple(listed)
+
+    def state(self, endpoints: Iterable[Endpoint]) -> tuple[tuple[Key, object], ...]:
+        """What changes how these endpoints are dialled."""
         if not self._turned:
             return ()
-        return tuple((pod, self._turned[pod].policy.peers.key) for pod in sorted(pods) if pod in self._turned)
+        behind = {each.client.key: each for each in map(self.behind, endpoints) if each is not None}
+        return tuple((pod, behind[pod].policy.peers.key) for pod in sorted(behind))
 
     @property
     def any_turned(self) -> bool:
