@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ondol.api.objects import Key
 from ondol.contracts import proxy
@@ -41,9 +42,9 @@ def mutual_services(current: Registry, guards: Guards) -> dict[Key, tuple[str, .
     With the namespaces of pods that are among these by their addresses alone, as whoever lists them has it.
     """
     listed: dict[Key, tuple[str, ...]] = {}
-    for service in current.everything() if guards.any_turned else ():
+    for service in current.everything() if guards.any_mutual else ():
         views = current.slices.get(service.key, ())
-        mutual_ = [each for view in views for _, each in view if guards.is_mutual(each)]
+        mutual_ = [each for view in views for _, each in view if guards.is_mutual(each, service)]
         if mutual_:
             by_address = (guards.behind(each) for each in mutual_ if each.pod is None)
             namespaces = {each.client.key.namespace for each in by_address if each is not None}
@@ -116,6 +117,8 @@ def service_clusters(
                     if peers and clusters.is_mutual(cluster, traffic):
                         sni = f"outbound_.{port.number}_.{subset}_.{service.host}"
                         mutual.to_guarded(cluster, peers, sni, http=_speaks_http(port.protocol))
+                        if service.coming is not None:
+                            clusters.wait_for(cluster, service.coming)
                     resources[cluster.name] = resource(cluster.name, cluster, origins)
     return resources
 
@@ -167,5 +170,6 @@ def assignments(
                 name = proxy.cluster_name(service.host, port.number, subset, scope)
                 chosen = clusters.in_subset(behind, labels, current.labels)
                 near = current.by_place((service.host, subset, port.number, scope), chosen)
-                resources[name] = resource(name, clusters.load_assignment(name, near, guards.is_mutual))
+                is_mutual = partial(guards.is_mutual, of=service)
+                resources[name] = resource(name, clusters.load_assignment(name, near, is_mutual))
     return resources

@@ -260,7 +260,7 @@ class Translator:
             views = current.slices.get(service.key, [])
             labels = _labels(current, service) if each.has_subsets or current.places else []
             where = tuple(current.nodes.items()) if current.places else ()
-            guarded = guards.state(endpoint for view in views for _, endpoint in view)
+            guarded = guards.state((each for view in views for _, each in view), service.key)
             key = ("endpoints", id(service), each.origins, where, guarded, *map(id, (*views, *labels)))
             make = partial(governed.assignments, current, each, views, guards)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
