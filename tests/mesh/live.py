@@ -161,7 +161,7 @@ class Live:
             resources.POD,
             name,
             "default",
-            patch={"status": {"phase": "Pending", "conditions": ready}},
+            patch={"status": {"phase": "Pending", "conditions": ready, "podIP": self.addresses.get(name)}},
             patch_type=PatchType.STRATEGIC,
             subresource="status",
         )

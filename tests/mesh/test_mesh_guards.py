@@ -251,3 +251,60 @@ def taken(matcher: dict[str, Any], call: dict[str, str]) -> str:
     tree = matcher["matcherTree"]
     picked = tree["exactMatchMap"]["map"].get(call[tree["input"]["name"]], matcher["onNoMatch"])
     return taken(picked["matcher"], call) if "matcher" in picked else picked["action"]["typedConfig"]["value"]
+
+
+def dialled(translation: Translation, name: str = "PassthroughCluster") -> dict[tuple[str, str], str]:
+    """How a cluster dials what is called by its address: by what is read, and by address or place."""
+    cluster = m.cluster.Cluster.FromString(translation.snapshot.of(types.CLUSTER)[name].body)
+    by_words = cluster.transport_socket_matcher
+    listed: dict[tuple[str, str], str] = {}
+
+    def read(words: str, match: m.matcher.Matcher.OnMatch) -> None:
+        for place, chosen in match.matcher.matcher_tree.exact_match_map.map.items():
+            listed[words, place] = json_format.MessageToDict(chosen)["action"]["typedConfig"]["name"]
+        if match.HasField("matcher"):
+            read(words, match.matcher.on_no_match)
+
+    read("", by_words.on_no_match)
+    for words, match in by_words.matcher_tree.exact_match_map.map.items():
+        read(words, match)
+    return listed
+
+
+def test_guarded_pods_are_dialled_with_certificates_by_their_addresses(
+    shop: Any, translate: Translate
+) -> None:
+    """Once they are turned; but for ports that take no certificates, and for bytes where nobody asks who."""
+    assert dialled(translate(shop)) == {}
+    spec = {"selector": {"matchLabels": {"app": "web"}}, **DENY}
+    shop.put("AuthorizationPolicy", "deny", "default", spec)
+    marked(shop, "web", mesh.POD_PROGRAMMED, mesh.POD_GUARDED)
+    shop.objects["Pod"]["default", "web"]["status"]["podIP"] = "10.0.0.1"
+    assert dialled(translate(shop)) == {}
+    marked(shop, "web", mesh.POD_ARRIVALS_TURNED)
+    assert dialled(translate(shop)) == {("http", "10.0.0.1"): "istio-http|default"}
+    peers = {"mtls": {"mode": "STRICT"}, "portLevelMtls": {"8081": {"mode": "DISABLE"}}}
+    shop.put("PeerAuthentication", "web", "default", {"selector": spec["selector"], **peers})
+    assert dialled(translate(shop)) == {
+        ("http", "10.0.0.1:8081"): "plain",
+        ("http", "10.0.0.1"): "istio-http|default",
+        ("", "10.0.0.1:8081"): "plain",
+        ("", "10.0.0.1"): "istio|default",
+    }
+
+
+def test_no_cluster_is_made_anew_while_guarded_pods_stay(shop: Any, mesh_config: MeshConfig) -> None:
+    """Whatever else comes and goes: their addresses are told to the proxy when they change."""
+    translator = Translator(mesh_config)
+    shop.put("PeerAuthentication", "strict", "default", {"mtls": {"mode": "STRICT"}})
+    marked(shop, "web", mesh.POD_PROGRAMMED, mesh.POD_GUARDED, mesh.POD_ARRIVALS_TURNED)
+    shop.objects["Pod"]["default", "web"]["status"]["podIP"] = "10.0.0.1"
+
+    def cluster() -> Any:
+        return translator.translate(shop.world()).snapshot.of(types.CLUSTER)["PassthroughCluster"]
+
+    first = cluster()
+    shop.pod("another")
+    assert cluster() is first
+    shop.drop("Pod", "web")
+    assert cluster() is not first

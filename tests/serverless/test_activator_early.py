@@ -156,3 +156,23 @@ async def test_whose_status_speaks_of_it_stays_an_endpoint() -> None:
         reconciler._observe(before, after)
         before = after
     assert heard[2:] == [("ready", []), ("expected", [address]), ("ready", [address]), ("expected", [])]
+
+
+async def test_a_starting_pod_is_asked_from_where_guarded_pods_let_past() -> None:
+    """The address is of this machine; without one it is the kernel's to choose."""
+    heard: list[str] = []
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            heard.append(stream.extra(anyio.abc.SocketAttribute.remote_address)[0])  # noqa: S610 - no SQL
+            await stream.send(head.answer(200, "OK", ""))
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, handle)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - no SQL
+        asked = Question(Endpoint("127.0.0.1", port), b"GET / HTTP/1.1\r\n\r\n")
+        for own in ("127.7.7.7", ""):
+            assert await early.answers(asked, SystemClock(), own)
+        group.cancel_scope.cancel()
+    assert heard == ["127.7.7.7", "127.0.0.1"]

@@ -34,6 +34,14 @@ POD_ARRIVALS_TURNED: Final = "mesh.ondol.dev/ArrivalsTurned"
 """Pod condition, the node's: whatever arrives at a guarded pod by TCP is turned to the proxy."""
 PROBES_FROM: Final = "169.254.7.127"
 """From which address the node asks a pod's probes: guarded pods let it past. Istio has the same."""
+PODS_TO_COME: Final = "mesh.ondol.dev/pods-to-come"
+"""Annotation of a Service whose pods come when it is called: what they will be like, as JSON.
+
+Their `labels` and `annotations`, the `port` at which they are called, for how many `holdSeconds` a connection
+may wait for one, and how many requests each connection is to carry (`perConnection`; 0 is no limit).
+"""
+CARRIES_TLS: Final = "mesh.ondol.dev/carries-tls"
+"""Label of an EndpointSlice: its endpoints hand on to the pods of its Service what TLS says, as it is."""
 SANDBOX_READY: Final = "PodReadyToStartContainers"
 """Pod condition (Kubernetes' own): network namespace and address are in place."""
 ADDRESSES_PROGRAMMED: Final = "ondol.dev/AddressesProgrammed"

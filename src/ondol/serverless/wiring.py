@@ -41,6 +41,8 @@ class GatewayConfig:
 
     address: str
     base: ServingConfig = field(default_factory=ServingConfig)
+    asks_from: str = ""
+    """From where pods that start are asked, if that matters to them."""
     traces: Path | None = None
     """The socket that takes spans in."""
 
@@ -95,6 +97,7 @@ def add_gateway_to(
         rng=rng,
         listeners=listeners,
         sink=exporter,
+        asks_from=config.asks_from,
     )
     if exporter is not None:
         manager.add_runnable(exporter.run, "spans")

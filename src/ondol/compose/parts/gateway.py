@@ -11,6 +11,7 @@ from ondol.compose.part import Part
 from ondol.compose.parts import process
 from ondol.compose.parts.process import Context
 from ondol.compose.settings import Settings
+from ondol.contracts.mesh import PROBES_FROM
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -36,6 +37,7 @@ async def main(context: Context) -> None:
     config = wiring.GatewayConfig(
         address=instance.bridge_address,
         base=serving.base(instance, settings),
+        asks_from=PROBES_FROM,
         traces=instance.socket("observe"),
     )
     proxy = EnvoyAdmin(instance.socket("envoy-admin"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -12,6 +12,8 @@ from ondol.api.objects import Key, Object
 from ondol.base import addresses
 from ondol.contracts import cluster, mesh
 from ondol.mesh.identity import spiffe
+from ondol.mesh.model import coming
+from ondol.mesh.model.coming import Coming
 from ondol.mesh.xds.types import Origin
 
 RULES_FROM: Final = "mesh.ondol.dev/rules-from"
@@ -94,6 +96,8 @@ class Endpoint:
     labels: frozenset[tuple[str, str]] | None = None
     """Of an endpoint that is no pod."""
     weight: int = 1
+    stands_for_pods: bool = False
+    """It hands what TLS says on to its service's pods, as it is."""
 
     def labels_among(self, of_pods: Mapping[Key, Mapping[str, str]]) -> Mapping[str, str]:
         """Its own, or else those of its pod."""
@@ -177,6 +181,9 @@ class Service:
     """Endpoints of it were written by a user, not by Kubernetes: the proxy's connections there carry the
     mark of those whose destination a user chose."""
 
+    coming: Coming | None = None
+    """Its pods that come when it is called."""
+
     def port(self, number: int) -> ServicePort | None:
         return next((port for port in self.ports if port.number == number), None)
 
@@ -212,6 +219,7 @@ def service(obj: Object, cluster_domain: str) -> Service | None:
         resolution=Resolution.DNS if leads_to else Resolution.ENDPOINTS,
         targets=tuple((port.name, _named_endpoint(leads_to, port)) for port in ports if leads_to),
         is_outside=bool(leads_to),
+        coming=coming.read(obj),
     )
 
 
@@ -231,6 +239,7 @@ def endpoints(slice_: Object) -> Iterator[tuple[str, Endpoint]]:
         for port in slice_.get("ports") or ()
         if port.get("port") and (port.get("protocol") or "TCP") == "TCP"
     ]
+    stands = mesh.CARRIES_TLS in objects.labels(slice_)
     for endpoint in slice_.get("endpoints") or ():
         if not _is_ready(endpoint.get("conditions") or {}):
             continue
@@ -242,7 +251,8 @@ def endpoints(slice_: Object) -> Iterator[tuple[str, Endpoint]]:
         locality = f"/{zone}" if zone else ""
         for address in (endpoint.get("addresses") or ())[:1]:
             if not addresses.is_special(address):
-                yield from ((name, Endpoint(address, number, pod, node, locality)) for name, number in ports)
+                of = Endpoint(address, 0, pod, node, locality, stands_for_pods=stands)
+                yield from ((name, replace(of, port=number)) for name, number in ports)
 
 
 def _is_ready(flags: Mapping[str, Any]) -> bool:
@@ -271,6 +281,7 @@ class Client:
     is_turned: bool = False
     """What arrives is turned to the proxy."""
     node: str = ""
+    address: str = ""
 
 
 def client(pod: Object, namespace: Object | None) -> Client | None:
@@ -298,6 +309,7 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
         is_guarded=conditions.is_true(pod, mesh.POD_GUARDED),
         is_turned=conditions.is_true(pod, mesh.POD_ARRIVALS_TURNED),
         node=str(objects.spec(pod).get("nodeName") or ""),
+        address=str(objects.status(pod).get("podIP") or ""),
     )
 
 

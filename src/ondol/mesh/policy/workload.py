@@ -54,6 +54,13 @@ class WorkloadPolicy:
         """Whether a rule's outcome depends on how a path is written."""
         return any(test.attribute is Attribute.PATH for clause in self.clauses() for test in clause.tests)
 
+    @cached_property
+    def looks_at_callers(self) -> bool:
+        """Whether something is asked that only a certificate tells."""
+        tests = (test for clause in self.clauses() for test in clause.tests)
+        is_asked = any(test.attribute in attributes.OF_CALLER for test in tests)
+        return is_asked or Mode.STRICT in self.peers.modes
+
     def clauses(self) -> Iterator[Clause]:
         """The rules of all AuthorizationPolicies."""
         for rule in self.authorizations:

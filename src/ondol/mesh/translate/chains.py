@@ -295,6 +295,7 @@ def of_a_pod(chain: m.listener_components.FilterChain, spiffe: str) -> m.listene
     state = m.set_filter_state.Config(on_new_connection=[origin])
     if spiffe:
         state.on_new_connection.append(mutual.state(mutual.IDENTITY, spiffe, transitive=True))
+        state.on_new_connection.extend(mutual.called())
     own = m.listener_components.FilterChain(filters=[_filter(_SET_FILTER_STATE, state)])
     own.MergeFrom(chain)
     return own

@@ -10,6 +10,7 @@ from ondol.api.objects import Key
 from ondol.contracts import proxy
 from ondol.mesh import bootstrap
 from ondol.mesh.model import istio
+from ondol.mesh.model.coming import Coming
 from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Endpoint, Protocol
 from ondol.mesh.translate import locality, mutual, origination
@@ -98,8 +99,30 @@ def is_mutual(cluster: m.cluster.Cluster, policy: istio.TrafficPolicy) -> bool:
 
     The head of the PROXY protocol stands before all else, and who is guarded expects TLS there.
     """
-    by_rule = (policy.tls is not None and policy.tls.mode != "ISTIO_MUTUAL") or policy.proxy_protocol
-    return not by_rule and cluster.type == m.cluster.Cluster.EDS
+    return not says_how(policy) and cluster.type == m.cluster.Cluster.EDS
+
+
+def wait_for(cluster: m.cluster.Cluster, pods: Coming) -> None:
+    """Have connections wait for pods that come when they are called.
+
+    Their handshakes are the pods' to answer: so long a connection is not made. Whoever stands before the pods
+    cannot look into what is encrypted, and counts requests by their connections where it has to.
+    """
+    waits_ms = pods.hold_s * 1000
+    if cluster.connect_timeout.ToMilliseconds() < waits_ms:
+        cluster.connect_timeout.CopyFrom(m.duration(waits_ms))
+    if pods.per_connection:
+        options = m.http_options.HttpProtocolOptions()
+        packed = cluster.typed_extension_protocol_options[HTTP_OPTIONS]
+        packed.Unpack(options)
+        options.common_http_protocol_options.max_requests_per_connection.value = pods.per_connection
+        packed.CopyFrom(m.any_of(options))
+
+
+def says_how(policy: istio.TrafficPolicy) -> bool:
+    """Whether a policy itself says with what connections begin."""
+    is_other = policy.tls is not None and policy.tls.mode != "ISTIO_MUTUAL"
+    return is_other or policy.proxy_protocol is not None
 
 
 def call(cluster: m.cluster.Cluster, name: str) -> None:

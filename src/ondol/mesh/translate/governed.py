@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 from ondol.api.objects import Key
 from ondol.contracts import proxy
@@ -35,23 +36,42 @@ def governed(current: Registry, service: Service) -> Governed:
     return Governed(service, policies, origins, any(policy.subsets for policy in policies.values()))
 
 
-def mutual_services(current: Registry, guards: Guards) -> frozenset[Key]:
-    """Services some of whose endpoints are dialled with mutual TLS."""
-    if not guards.any_turned:
-        return frozenset()
-    return frozenset(
-        service.key
-        for service in current.everything()
-        if any(
-            guards.is_mutual(endpoint) for view in current.slices.get(service.key, ()) for _, endpoint in view
-        )
-    )
+def mutual_services(current: Registry, guards: Guards) -> dict[Key, tuple[str, ...]]:
+    """Services some of whose endpoints are dialled with mutual TLS.
+
+    With the namespaces of pods that are among these by their addresses alone, as whoever lists them has it.
+    """
+    listed: dict[Key, tuple[str, ...]] = {}
+    for service in current.everything() if guards.any_mutual else ():
+        views = current.slices.get(service.key, ())
+        mutual_ = [each for view in views for _, each in view if guards.is_mutual(each, service)]
+        if mutual_:
+            by_address = (guards.behind(each) for each in mutual_ if each.pod is None)
+            namespaces = {each.client.key.namespace for each in by_address if each is not None}
+            listed[service.key] = tuple(sorted(namespaces))
+    return listed
 
 
-def peers(service: Service, trust_domain: str) -> tuple[str, ...]:
-    """What the identities of a service's own workloads begin with: of the namespaces that it is made in."""
-    namespaces = (service.key.namespace, *(origin.namespace for origin in service.origins))
+def peers(service: Service, trust_domain: str, listed: Iterable[str] = ()) -> tuple[str, ...]:
+    """What the identities of a service's own workloads begin with: of the namespaces that it is made in.
+
+    And of those whose pods are `listed` by address.
+    """
+    namespaces = (service.key.namespace, *(origin.namespace for origin in service.origins), *listed)
     return tuple(spiffe.of_namespace(trust_domain, each) for each in dict.fromkeys(namespaces))
+
+
+def dialled_as_called(current: Registry, of: Governed) -> Iterator[str]:
+    """A service's clusters whose connections go where their callers' went, with no TLS that a rule asks."""
+    for scope, policy in of.policies.items():
+        for port in of.service.ports:
+            for subset in ("", *policy.subsets):
+                traffic = current.traffic(of.service.host, subset, port.number, scope)
+                balanced = traffic.load_balancer
+                left = balanced is not None and balanced.simple == "PASSTHROUGH"
+                left |= of.service.resolution is kube.Resolution.CALLER
+                if left and not clusters.says_how(traffic):
+                    yield proxy.cluster_name(of.service.host, port.number, subset, scope)
 
 
 def _speaks_http(protocol: kube.Protocol) -> bool | None:
@@ -63,6 +83,18 @@ def _speaks_http(protocol: kube.Protocol) -> bool | None:
 def resource(name: str, message: m.Message, origins: tuple[types.Origin, ...] = ()) -> Resource:
     body = wire.encode(message)
     return Resource(name, wire.digest(body), body, origins)
+
+
+def to_addresses(addresses: Iterable[mutual.Address], trust_domain: str) -> bytes:
+    """What has guarded pods dialled with mutual TLS, to be read as the end of a cluster."""
+    added = m.cluster.Cluster()
+    mutual.to_addresses(added, addresses, trust_domain)
+    return wire.encode(added)
+
+
+def with_more(of: Resource, added: bytes) -> Resource:
+    body = of.body + added
+    return replace(of, version=wire.digest(body), body=body)
 
 
 def service_clusters(
@@ -85,6 +117,8 @@ def service_clusters(
                     if peers and clusters.is_mutual(cluster, traffic):
                         sni = f"outbound_.{port.number}_.{subset}_.{service.host}"
                         mutual.to_guarded(cluster, peers, sni, http=_speaks_http(port.protocol))
+                        if service.coming is not None:
+                            clusters.wait_for(cluster, service.coming)
                     resources[cluster.name] = resource(cluster.name, cluster, origins)
     return resources
 
@@ -136,5 +170,6 @@ def assignments(
                 name = proxy.cluster_name(service.host, port.number, subset, scope)
                 chosen = clusters.in_subset(behind, labels, current.labels)
                 near = current.by_place((service.host, subset, port.number, scope), chosen)
-                resources[name] = resource(name, clusters.load_assignment(name, near, guards.is_mutual))
+                is_mutual = partial(guards.is_mutual, of=service)
+                resources[name] = resource(name, clusters.load_assignment(name, near, is_mutual))
     return resources

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ondol.api import objects
 from ondol.api.objects import Key
 from ondol.contracts.proxy import cluster_name
 from ondol.mesh.config import MeshConfig
@@ -62,7 +63,9 @@ class Guarding:
         self._selector.use(current.services.values())
         select = self._selector.selecting
         domain = world.options.trust_domain
-        return guards.find(clients, policies, select, domain, opening=world.opening, closed=world.closed)
+        listed = guards.find(clients, policies, select, domain, opening=world.opening, closed=world.closed)
+        namespaces = {objects.name(each): each for each in world.namespaces}
+        return replace(listed, coming=guards.coming(self._selector.services, policies, listed, namespaces))
 
     def resources(
         self, current: Registry, guarded_pods: Guards, observation: Observation

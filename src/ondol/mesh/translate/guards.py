@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ondol.api.objects import Key
+from ondol.api.objects import Key, Object
 from ondol.mesh.identity import spiffe
 from ondol.mesh.model.kube import Client, Endpoint, Protocol, Service
 from ondol.mesh.policy import Mode, Policies, Workload, WorkloadPolicy
-from ondol.mesh.translate import matches, wire
+from ondol.mesh.translate import matches, mutual, wire
 from ondol.mesh.translate.arrivals import Guard
 
 
@@ -32,25 +32,62 @@ class Guards:
     """All guarded pods, and how they are called."""
 
     pods: Mapping[Key, Guarded] = field(default_factory=dict)
+    coming: Mapping[Key, WorkloadPolicy] = field(default_factory=dict)
+    """By Service, what pods that come when it is called will be guarded by."""
 
-    def is_mutual(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint is dialled with mutual TLS."""
-        guarded = self._turned.get(endpoint.pod) if endpoint.pod is not None else None
+    def is_mutual(self, endpoint: Endpoint, of: Service) -> bool:
+        """Whether an endpoint of a service is dialled with mutual TLS."""
+        if endpoint.stands_for_pods:
+            policy, port = self.coming.get(of.key), of.coming.port if of.coming is not None else 0
+            return policy is not None and policy.peers.mode(port) is not Mode.DISABLE
+        guarded = self.behind(endpoint)
         return guarded is not None and guarded.policy.peers.mode(endpoint.port) is not Mode.DISABLE
+
+    def behind(self, endpoint: Endpoint) -> Guarded | None:
+        """The pod that an endpoint names or, where it names none, whose address it is: if that is turned."""
+        if endpoint.pod is not None:
+            return self._turned.get(endpoint.pod)
+        return self.by_address.get(endpoint.address)
 
     @cached_property
     def _turned(self) -> Mapping[Key, Guarded]:
         return {key: each for key, each in self.pods.items() if each.client.is_turned}
 
-    def state(self, pods: Iterable[Key]) -> tuple[tuple[Key, object], ...]:
-        """What of these pods changes how endpoints are dialled."""
+    @cached_property
+    def by_address(self) -> Mapping[str, Guarded]:
+        """Those that are turned."""
+        return {each.client.address: each for each in self._turned.values() if each.client.address}
+
+    @cached_property
+    def addresses(self) -> tuple[mutual.Address, ...]:
+        """How those that are turned are dialled by whoever calls their addresses."""
+        listed = []
+        for address, each in sorted(self.by_address.items()):
+            peers = each.policy.peers
+            is_mutual = peers.default is not Mode.DISABLE
+            others = (
+                port for port, mode in sorted(peers.ports.items()) if (mode is Mode.DISABLE) is is_mutual
+            )
+            namespace, asks = each.client.key.namespace, each.policy.looks_at_callers
+            listed.append(mutual.Address(address, namespace, is_mutual, tuple(others), asks))
+        return tuple(listed)
+
+    def state(self, endpoints: Iterable[Endpoint], of: Key) -> tuple[tuple[Key, object], ...]:
+        """What changes how these endpoints of a service are dialled."""
+        if (coming := self.coming.get(of)) is not None:
+            return ((of, coming.peers.key), *self._state(endpoints))
+        return self._state(endpoints)
+
+    def _state(self, endpoints: Iterable[Endpoint]) -> tuple[tuple[Key, object], ...]:
         if not self._turned:
             return ()
-        return tuple((pod, self._turned[pod].policy.peers.key) for pod in sorted(pods) if pod in self._turned)
+        behind = {each.client.key: each for each in map(self.behind, endpoints) if each is not None}
+        return tuple((pod, behind[pod].policy.peers.key) for pod in sorted(behind))
 
     @property
-    def any_turned(self) -> bool:
-        return bool(self._turned)
+    def any_mutual(self) -> bool:
+        """Whether some endpoint may be dialled with mutual TLS."""
+        return bool(self._turned or self.coming)
 
 
 class Selector:
@@ -112,6 +149,30 @@ def find(
             for client, services, policy in asked
         }
     )
+
+
+def coming(
+    services: Iterable[Service], policies: Policies, guarded: Guards, namespaces: Mapping[str, Object]
+) -> dict[Key, WorkloadPolicy]:
+    """By Service, what pods that come when it is called will be guarded by.
+
+    None while there are some that run unguarded: what stands before them would hand on to these, too.
+    """
+    if policies.is_empty:
+        return {}
+    running = [each.client for each in guarded.pods.values() if each.client.is_programmed]
+    open_ = [(each.key.namespace, each.labels.items()) for each in running if not each.is_turned]
+    listed = {}
+    for service in services:
+        pods, namespace = service.coming, service.key.namespace
+        if pods is None or not pods.in_mesh(namespaces.get(namespace)):
+            continue
+        if any(where == namespace and pods.labels.items() <= labels for where, labels in open_):
+            continue
+        policy = policies.of(Workload(namespace, pods.labels, frozenset()))
+        if not policy.is_empty:
+            listed[service.key] = policy
+    return listed
 
 
 def _guard(

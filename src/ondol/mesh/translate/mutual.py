@@ -8,8 +8,8 @@ no listener and no cluster, and ends no connection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from ondol.mesh import mirrors
 from ondol.mesh.identity import spiffe
@@ -22,6 +22,10 @@ IDENTITY: Final = mirrors.DIALLED_AS
 """Filter state: the name of the certificate by which the caller is known. Envoy's own name for it."""
 SPEAKS: Final = mirrors.SPEAKS
 """Filter state of connections that were read as HTTP, for ports of which it is not declared."""
+CALLED: Final = "ondol.called"
+"""Filter state: to which address a pod's connection was made."""
+CALLED_AT: Final = "ondol.called-at"
+"""The same with the port."""
 HTTP: Final = "http"
 HTTP_ALPN: Final = "istio-http"
 TCP_ALPN: Final = "istio"
@@ -31,10 +35,26 @@ METADATA: Final = "envoy.transport_socket_match"
 """Where an endpoint's metadata say how it is dialled."""
 MODE: Final = "tlsMode"
 MUTUAL: Final = "istio"
+_CALLED: Final = {
+    CALLED: "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%",
+    CALLED_AT: "%DOWNSTREAM_LOCAL_ADDRESS%",
+}
 _EXTENSIONS: Final = "type.googleapis.com/envoy.extensions"
 _CERTIFICATES: Final = f"{_EXTENSIONS}.transport_sockets.tls"
 _RAW: Final = "envoy.transport_sockets.raw_buffer"
 _TLS: Final = "envoy.transport_sockets.tls"
+
+
+class Address(NamedTuple):
+    """A guarded pod, for calls of its address."""
+
+    address: str
+    namespace: str
+    is_mutual: bool
+    """Whether its ports are dialled with mutual TLS."""
+    other_ports: tuple[int, ...] = ()
+    """Those of which the contrary holds."""
+    asks_callers: bool = True
 
 
 def endpoint_metadata(endpoint: m.endpoint_components.LbEndpoint) -> None:
@@ -59,6 +79,60 @@ def to_guarded(cluster: m.cluster.Cluster, peers: Sequence[str], sni: str, *, ht
         cluster.transport_socket_matches.add(name=alpn, transport_socket=socket).match.SetInParent()
     cluster.transport_socket_matches.add(name="plain", transport_socket=raw()).match.SetInParent()
     m.parse(_BY_CONNECTION, cluster.transport_socket_matcher)
+
+
+def to_addresses(cluster: m.cluster.Cluster, addresses: Iterable[Address], trust_domain: str) -> None:
+    """Dial these with mutual TLS in a cluster whose connections go where their callers' were going.
+
+    Such a cluster has no endpoints that could say so themselves. What was not read as HTTP is dialled so only
+    where the pod asks who calls: what is encrypted its listener does not look into.
+    """
+    listed = sorted(addresses)
+    for namespace in sorted({each.namespace for each in listed}):
+        peers = [spiffe.of_namespace(trust_domain, namespace)]
+        for alpn in (HTTP_ALPN, TCP_ALPN):
+            name, socket = f"{alpn}|{namespace}", _upstream(alpn, peers, "")
+            cluster.transport_socket_matches.add(name=name, transport_socket=socket).match.SetInParent()
+    cluster.transport_socket_matches.add(name="plain", transport_socket=raw()).match.SetInParent()
+    unread = _by_place(TCP_ALPN, [each for each in listed if each.asks_callers])
+    chosen = _by_state(SPEAKS, {HTTP: _by_place(HTTP_ALPN, listed)}, unread)
+    cluster.transport_socket_matcher.CopyFrom(chosen.matcher)
+
+
+def _by_place(alpn: str, listed: Iterable[Address]) -> m.matcher.Matcher.OnMatch:
+    """By address and port where a port is dialled otherwise, else by address; plain what is none of these."""
+    addresses: dict[str, m.matcher.Matcher.OnMatch] = {}
+    places: dict[str, m.matcher.Matcher.OnMatch] = {}
+    plain = _socket("plain")
+    sockets = {each.namespace: _socket(f"{alpn}|{each.namespace}") for each in listed}
+    for each in listed:
+        own = sockets[each.namespace]
+        if each.is_mutual:
+            addresses[each.address] = own
+        for port in each.other_ports:
+            places[f"{each.address}:{port}"] = plain if each.is_mutual else own
+    return _by_state(CALLED_AT, places, _by_state(CALLED, addresses, plain))
+
+
+def _by_state(
+    key: str, matches: Mapping[str, m.matcher.Matcher.OnMatch], otherwise: m.matcher.Matcher.OnMatch
+) -> m.matcher.Matcher.OnMatch:
+    if not matches:
+        return otherwise
+    matcher = m.matcher.Matcher(on_no_match=otherwise)
+    m.parse(
+        _matched("envoy.matching.inputs.transport_socket_filter_state", "FilterStateInput", key=key),
+        matcher.matcher_tree.input,
+    )
+    for value, match in matches.items():
+        matcher.matcher_tree.exact_match_map.map[value].CopyFrom(match)
+    return m.matcher.Matcher.OnMatch(matcher=matcher)
+
+
+def _socket(name: str) -> m.matcher.Matcher.OnMatch:
+    match = m.matcher.Matcher.OnMatch()
+    m.parse(_named(name), match)
+    return match
 
 
 def _named(name: str) -> Mapping[str, Any]:
@@ -179,6 +253,20 @@ def state(key: str, text: str, *, transitive: bool = False) -> m.filter_state_va
     )
     stated.format_string.text_format_source.inline_string = text
     return stated
+
+
+def called() -> list[m.filter_state_value.FilterStateValue]:
+    """Where a connection is going, carried on to whatever is dialled for it.
+
+    It parts no connections from each other: those that it would are to different addresses anyway.
+    """
+    value = m.filter_state_value.FilterStateValue
+    listed = []
+    for key, source in _CALLED.items():
+        stated = value(object_key=key, factory_key="envoy.string", shared_with_upstream=value.TRANSITIVE)
+        stated.format_string.text_format_source.inline_string = source
+        listed.append(stated)
+    return listed
 
 
 # Secrets

@@ -71,9 +71,11 @@ class _Era:
     tables: tables.Tables
     connections: Connections
     filters: filters.Filters
-    mutual_services: frozenset[Key] = frozenset()
-    """Services some of whose endpoints are dialled with mutual TLS."""
+    mutual_services: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
+    """Services some of whose endpoints are dialled with mutual TLS (`governed.mutual_services`)."""
     trust_domain: str = ""
+    as_called: tuple[str, ...] | None = None
+    """Clusters whose connections go where their callers' were going; None before somebody asks."""
     views: Views = field(default_factory=Views)
     layouts: dict[tuple[View, Profile], Layout] = field(default_factory=dict)
     """By what callers see, and by what of them rules tell apart."""
@@ -115,12 +117,13 @@ class Translator:
         plans = guarding.completed(plans, guards)
         own_listeners = self._outbound(era, tables_in_use)
         inspectors = sorted({each for plan in plans.values() for each in plan.inspectors})
+        own_clusters = {name: self._way_to_inspector(name) for name in inspectors} | self._fixed_clusters()
+        own_clusters |= self._as_called(era, guards, own_clusters)
         snapshot = Snapshot(
             _joined(
                 era.own,
                 {
-                    types.CLUSTER: {name: self._way_to_inspector(name) for name in inspectors}
-                    | self._fixed_clusters(),
+                    types.CLUSTER: own_clusters,
                     types.ENDPOINTS: self._endpoints(era, current, guards),
                     types.LISTENER: own_listeners | listeners_of_pods,
                     types.ROUTES: tables_in_use,
@@ -150,7 +153,9 @@ class Translator:
         make = partial(filters.compiled, listed, roots(self._config), self._config.cluster_domain)
         return self.cache.of_translation.get(key, make)
 
-    def _era_of(self, world: World, current: Registry, mutual_services: frozenset[Key]) -> _Era:
+    def _era_of(
+        self, world: World, current: Registry, mutual_services: Mapping[Key, tuple[str, ...]]
+    ) -> _Era:
         named, wide = (
             rules_with_names(self._kinds, world.rules, named=is_named) for is_named in (True, False)
         )
@@ -160,7 +165,7 @@ class Translator:
             tuple(each.shape for each in world.terminations),
             world.credentials.shape,
             current.calls_out,
-            mutual_services,
+            tuple(sorted(mutual_services.items())),
             world.options.trust_domain,
             current.places,
             tuple(rule.origin for rule in wide),
@@ -178,7 +183,7 @@ class Translator:
         current: Registry,
         key: tuple[Any, ...],
         named: Sequence[changes.Named],
-        mutual_services: frozenset[Key],
+        mutual_services: Mapping[Key, tuple[str, ...]],
     ) -> _Era:
         # A failure on the way leaves no era, so that nothing of this one is taken for an earlier one's.
         before, self._era, concerned = self._era, None, None
@@ -238,8 +243,8 @@ class Translator:
         """The clusters of all services: no pod and no endpoint changes them."""
         resources: dict[str, Resource] = {}
         for each in era.governed.values():
-            is_mutual = each.service.key in era.mutual_services
-            peers = governed.peers(each.service, era.trust_domain) if is_mutual else ()
+            listed = era.mutual_services.get(each.service.key)
+            peers = governed.peers(each.service, era.trust_domain, listed) if listed is not None else ()
             key = ("clusters", id(each.service), each.origins, peers)
             arguments = (era.registry, each, self._config, peers)
             resources.update(
@@ -255,11 +260,33 @@ class Translator:
             views = current.slices.get(service.key, [])
             labels = _labels(current, service) if each.has_subsets or current.places else []
             where = tuple(current.nodes.items()) if current.places else ()
-            guarded = guards.state(current.pods_behind(service.key))
+            guarded = guards.state((each for view in views for _, each in view), service.key)
             key = ("endpoints", id(service), each.origins, where, guarded, *map(id, (*views, *labels)))
             make = partial(governed.assignments, current, each, views, guards)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
+
+    def _as_called(
+        self, era: _Era, guards: Guards, fixed: Mapping[str, Resource]
+    ) -> Iterator[tuple[str, Resource]]:
+        """Clusters whose connections go where their callers' were going: to guarded pods by mutual TLS."""
+        addresses = guards.addresses
+        if not addresses:
+            return
+        if era.as_called is None:
+            listed = (
+                name
+                for each in era.governed.values()
+                for name in governed.dialled_as_called(era.registry, each)
+            )
+            era.as_called = (clusters.PASSTHROUGH, *listed)
+        get, domain = self.cache.of_translation.get, era.trust_domain
+        added = get(("addresses", addresses, domain), partial(governed.to_addresses, addresses, domain))
+        for name in era.as_called:
+            base = fixed.get(name) or era.own[types.CLUSTER].get(name)
+            if base is not None:
+                make = partial(governed.with_more, base, added)
+                yield name, get(("as-called", id(base), id(added)), make, (base, added))
 
     def _fixed_clusters(self) -> dict[str, Resource]:
         def make() -> dict[str, Resource]:

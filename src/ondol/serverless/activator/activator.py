@@ -16,7 +16,7 @@ from ondol.base import log
 from ondol.base.clock import Clock
 from ondol.base.listeners import NONE, Listeners
 from ondol.base.metrics import Family
-from ondol.serverless.activator import coldstart, early, metrics
+from ondol.serverless.activator import coldstart, early, metrics, opaque
 from ondol.serverless.activator import head as heads
 from ondol.serverless.activator import limits as words
 from ondol.serverless.activator.coldstart import Starts, Wait
@@ -62,9 +62,11 @@ class Activator:
         rng: random.Random,
         listeners: Listeners = NONE,
         sink: Sink | None = None,
+        asks_from: str = "",
     ) -> None:
-        """`sink` takes in the spans of what was held."""
+        """`sink` takes in the spans of what was held; starting pods are asked from `asks_from`."""
         self.address = address
+        self._asks_from = asks_from
         self.starts = Starts()
         self._sink: Sink = sink or Nowhere()
         self._listeners = listeners
@@ -163,7 +165,7 @@ class Activator:
         throttler = listening.throttler
         try:
             while throttler.waiting and not throttler.ready and asked in listening.expected.values():
-                if await early.answers(asked, self._clock):
+                if await early.answers(asked, self._clock, self._asks_from):
                     if asked.endpoint in listening.expected:
                         self.starts.mark(revision, coldstart.READINESS, self._now_ns())
                         listening.early.add(asked.endpoint)
@@ -232,6 +234,8 @@ class Activator:
                 received = await _receive_head(client, self._clock)
                 if heads.is_http2(received):
                     await self._forward_streams(revision, listening, client, received)
+                elif opaque.is_tls(received):
+                    await self._carry(revision, listening, client, received)
                 elif received:
                     await self._forward(revision, listening, client, received)
 
@@ -257,7 +261,7 @@ class Activator:
                 revision,
                 listening,
                 waiting.called,
-                lambda at: anyio.connect_tcp(at.host, at.port),
+                _connect_to_pod,
                 heads.traceparent(received),
             )
         except QueueFull:
@@ -274,6 +278,32 @@ class Activator:
                 await _splice(client, pod, listening.limits, self._clock, exchange)
         finally:
             listening.throttler.release(endpoint)
+
+    # TLS: a connection is a request
+
+    async def _carry(
+        self, revision: Key, listening: _Listening, client: anyio.abc.SocketStream, received: bytes
+    ) -> None:
+        remote = client.extra(anyio.abc.SocketAttribute.remote_address)  # noqa: S610 - anyio's, no SQL
+        caller = str(remote[0])
+        if listening.refusals.is_refused(caller, self._clock.monotonic()):
+            return
+        waiting = _Waiting(client)
+        with suppress(QueueFull):
+            hold_s = opaque.hold_s(listening.limits)
+            try:
+                endpoint, pod = await self.place(
+                    revision, listening, waiting.called, _connect_to_pod, hold_s=hold_s
+                )
+            except TimeoutError:
+                listening.refusals.refuse(caller, self._clock.monotonic())
+                return
+            try:
+                async with pod:
+                    await pod.send(received + waiting.early)
+                    await opaque.carry(client, pod, listening.limits, self._clock)
+            finally:
+                listening.throttler.release(endpoint)
 
     # HTTP/2: every stream is a request
 
@@ -305,8 +335,13 @@ class Activator:
         wait: Callable[[Throttler, Ticket], Awaitable[Endpoint]],
         connect: Callable[[Endpoint], Awaitable[Connection]],
         traceparent: str = "",
+        *,
+        hold_s: float | None = None,
     ) -> tuple[Endpoint, Connection]:
-        """An endpoint and a connection to it; a pod that just went away is not the request's fault."""
+        """An endpoint and a connection to it; a pod that just went away is not the request's fault.
+
+        `TimeoutError` after `hold_s`, or as long as a request may be held.
+        """
         arrived_s, arrived_ns = self._clock.monotonic(), self._now_ns()
         start = self.starts.begin(revision) if not listening.throttler.ready else None
         tickets: list[Ticket] = []
@@ -316,7 +351,7 @@ class Activator:
             return await wait(throttler, ticket)
 
         try:
-            with self._clock.fail_after(listening.limits.total_s):
+            with self._clock.fail_after(listening.limits.total_s if hold_s is None else hold_s):
                 placed = await self._connect(revision, listening, waited, connect)
         finally:
             if not listening.throttler.waiting:
@@ -383,6 +418,7 @@ class _Listening:
         self.connections: anyio.abc.TaskGroup | None = None
         self.pods: Pods | None = None
         self.counts = Counts()
+        self.refusals = opaque.Refusals()
         self.ready_by_status: frozenset[Endpoint] = frozenset()
         """Pods that are ready by their status."""
         self.expected: dict[Endpoint, Question] = {}
@@ -425,6 +461,10 @@ class _Places:
         finally:
             self._pods.give_back(endpoint, wire)
             self._listening.throttler.release(endpoint)
+
+
+async def _connect_to_pod(at: Endpoint) -> anyio.abc.SocketStream:
+    return await anyio.connect_tcp(at.host, at.port)
 
 
 async def _called(throttler: Throttler, ticket: Ticket) -> Endpoint:
@@ -486,7 +526,7 @@ async def _read_head(client: anyio.abc.SocketStream) -> bytes:
             received += await client.receive(_CHUNK_BYTES)
         except anyio.EndOfStream:
             return b""
-        if heads.is_http2(received):
+        if heads.is_http2(received) or opaque.is_tls(received):
             return received
         if (parts := heads.split(received)) is not None:
             return heads.closing(parts[0]) + parts[1]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import anyio
+import anyio.abc
 
 from ondol.api import conditions, objects
 from ondol.base.clock import Clock
@@ -74,11 +75,11 @@ def _request(action: Mapping[str, Any], endpoint: Endpoint) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def answers(asked: Question, clock: Clock) -> bool:
-    """Ask once."""
+async def answers(asked: Question, clock: Clock, own: str = "") -> bool:
+    """Ask once; from an address of this machine, if `own` names one."""
     with clock.move_on_after(_TIMEOUT_S):
         try:
-            async with await anyio.connect_tcp(*asked.endpoint) as stream:
+            async with await _connected(asked.endpoint, own) as stream:
                 if not asked.request:
                     return True
                 await stream.send(asked.request)
@@ -89,6 +90,12 @@ async def answers(asked: Question, clock: Clock) -> bool:
             return False
         return received.startswith(b"HTTP/1.") and received[9:10] in {b"2", b"3"}
     return False
+
+
+async def _connected(at: Endpoint, own: str) -> anyio.abc.SocketStream:
+    if not own:
+        return await anyio.connect_tcp(at.host, at.port)
+    return await anyio.connect_tcp(at.host, at.port, local_host=own)
 
 
 def wait_s(asked: Question, since_s: float) -> float:

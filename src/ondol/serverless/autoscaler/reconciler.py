@@ -14,7 +14,7 @@ from ondol.api import conditions, objects, resources
 from ondol.api.objects import Key, Object
 from ondol.base import clock, errors, log
 from ondol.client import PatchType
-from ondol.contracts import cluster, proxy, serving
+from ondol.contracts import cluster, mesh, proxy, serving
 from ondol.contracts.serving import HTTP_PORT
 from ondol.sdk import Children, Controller, Manager, Result, children
 from ondol.serverless.activator import coldstart, early
@@ -290,7 +290,9 @@ class PodAutoscalerReconciler:
     ) -> None:
         """Put the pods or the activator into the revision's Service."""
         serving = list(ready) if mode == "Serve" and ready else [Endpoint(self._activator.address, port)]
-        desired = endpoint_slice(autoscaler, serving)
+        desired = endpoint_slice(
+            autoscaler, serving, stands_for_pods=serving[0].host == self._activator.address
+        )
         live = self._slices.lister.get(key)
         if live is not None and _same_endpoints(live, desired):
             return
@@ -346,8 +348,13 @@ class PodAutoscalerReconciler:
         await self._status.write(autoscaler, status, announce=announce)
 
 
-def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -> Object:
-    """The EndpointSlice of the revision's Service; all endpoints share one port."""
+def endpoint_slice(
+    autoscaler: Mapping[str, Any], serving: Sequence[Endpoint], *, stands_for_pods: bool = False
+) -> Object:
+    """The EndpointSlice of the revision's Service; all endpoints share one port.
+
+    `stands_for_pods`: they are the activator, which hands on to the pods what it gets.
+    """
     name = objects.name(autoscaler)
     return {
         "apiVersion": "discovery.k8s.io/v1",
@@ -359,6 +366,7 @@ def endpoint_slice(autoscaler: Mapping[str, Any], serving: Sequence[Endpoint]) -
                 cluster.SERVICE_NAME_LABEL: name,
                 "endpointslice.kubernetes.io/managed-by": "autoscaler.ondol.dev",
                 wellknown.REVISION_LABEL: name,
+                **({mesh.CARRIES_TLS: "true"} if stands_for_pods else {}),
             },
             "ownerReferences": [objects.controller_reference(autoscaler)],
         },
@@ -378,7 +386,8 @@ def _port_name(autoscaler: Mapping[str, Any]) -> str:
 def _same_endpoints(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
     def essence(obj: Mapping[str, Any]) -> object:
         ports = [(p.get("name"), p.get("port")) for p in obj.get("ports") or ()]
-        return ports, sorted(e["addresses"][0] for e in obj.get("endpoints") or ())
+        stands = mesh.CARRIES_TLS in objects.labels(obj)
+        return ports, stands, sorted(e["addresses"][0] for e in obj.get("endpoints") or ())
 
     return essence(live) == essence(desired)
 

@@ -8,6 +8,7 @@ its name resolves, and the VirtualService of `routing`.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -259,8 +260,11 @@ def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
     ]
 
 
-def revision_service(revision_: Mapping[str, Any]) -> Object:
-    """The Service of a Revision: no selector, for its endpoints are chosen by the autoscaler."""
+def revision_service(revision_: Mapping[str, Any], *, is_held: bool = False) -> Object:
+    """The Service of a Revision: no selector, for its endpoints are chosen by the autoscaler.
+
+    `is_held`: the activator may stand before pods that are there, and is to count what it cannot read.
+    """
     child = child_of(revision_, "Service", objects.name(revision_), "v1")
     _, protocol = user_port(objects.spec(revision_))
     child["metadata"]["labels"] = {
@@ -269,12 +273,27 @@ def revision_service(revision_: Mapping[str, Any]) -> Object:
         **{k: v for k, v in objects.labels(revision_).items() if k == wellknown.SERVICE_LABEL},
         mesh.CANONICAL_NAME: canonical_name(revision_),
     }
+    child["metadata"]["annotations"][mesh.PODS_TO_COME] = _pods_to_come(revision_, is_held=is_held)
     port_name, app_protocol = ("http2", "kubernetes.io/h2c") if protocol == "h2c" else ("http", "http")
     child["spec"] = {
         "type": "ClusterIP",
         "ports": [{"name": port_name, "port": HTTP_PORT, "appProtocol": app_protocol, "protocol": "TCP"}],
     }
     return child
+
+
+def _pods_to_come(revision_: Mapping[str, Any], *, is_held: bool) -> str:
+    """For the mesh, which is to know while there are none who will let whom in."""
+    spec = objects.spec(revision_)
+    own = objects.annotations(revision_)
+    described = {
+        "labels": _revision_labels(revision_),
+        "annotations": {key: own[key] for key in (mesh.INJECT,) if key in own},
+        "port": user_port(spec)[0],
+        "holdSeconds": int(spec.get("timeoutSeconds") or defaults.TIMEOUT_S),
+        "perConnection": int(is_held),
+    }
+    return json.dumps(described, sort_keys=True)
 
 
 def pod_autoscaler(revision_: Mapping[str, Any]) -> Object:
