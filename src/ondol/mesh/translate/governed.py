@@ -113,7 +113,8 @@ def _service_cluster(
     if service.origins:
         cluster.alt_stat_name = outside.statistic_name(place)
     # Of a host outside traces have the whole name, of a Service the first label.
-    clusters.call(cluster, service.canonical or (host if service.origins else ""))
+    namespace = service.origins[0].namespace if service.origins else ""
+    clusters.call(cluster, service.canonical or (host if service.origins else ""), namespace)
     return cluster
 
 
@@ -136,5 +137,6 @@ def assignments(
                 name = proxy.cluster_name(service.host, port.number, subset, scope)
                 chosen = clusters.in_subset(behind, labels, current.labels)
                 near = current.by_place((service.host, subset, port.number, scope), chosen)
-                resources[name] = resource(name, clusters.load_assignment(name, near, guards.is_mutual))
+                assigned = clusters.load_assignment(name, near, guards.is_mutual, current.workloads)
+                resources[name] = resource(name, assigned)
     return resources

@@ -15,8 +15,8 @@ from ondol.mesh.policy import Context, Policies, WorkloadPolicy, selection
 from ondol.mesh.translate import arrivals, filters, guards, mutual, registry, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.cache import Cache
-from ondol.mesh.translate.chains import Observation
 from ondol.mesh.translate.guards import Guarded, Guards
+from ondol.mesh.translate.observing import Observation
 from ondol.mesh.translate.registry import Registry
 from ondol.mesh.translate.world import PodPlan, World
 from ondol.mesh.xds import types
@@ -100,7 +100,8 @@ class Guarding:
     ) -> Resource:
         client, guard, policy = of.client, of.guard, of.policy
         patches = tuple(each.rule.origin for each in chosen)
-        key = (guard.prefix, guard.identity, guard.ports, policy, id(decides), patches)
+        told = (guard.described, guard.service)
+        key = (guard.prefix, guard.identity, guard.ports, told, policy, id(decides), patches)
         make_body = partial(arrivals.shared, guard, policy, decides.connections, observation)
         make_patched = partial(filters.arriving, make_body, chosen, arrivals.slots(guard))
         shared = self._cache.of_translation.get(("arrivals", *key), make_patched, decides)

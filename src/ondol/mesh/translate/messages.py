@@ -36,6 +36,9 @@ from envoy.config.route.v3 import route_pb2 as route
 from envoy.config.trace.v3 import http_tracer_pb2 as tracer
 from envoy.config.trace.v3 import opentelemetry_pb2 as opentelemetry
 from envoy.extensions.access_loggers.file.v3 import file_pb2 as file_log
+from envoy.extensions.access_loggers.filters.cel.v3 import (
+    cel_pb2 as _cel_filter,  # noqa: F401 - known by it when it is parsed
+)
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2 as dns_cache
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
@@ -44,6 +47,7 @@ from envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as dynamic_names
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
+from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router
@@ -134,6 +138,7 @@ __all__ = [
     "fraction",
     "from_ads",
     "grpc_service",
+    "grpc_stats",
     "hcm",
     "http_inspector",
     "http_options",

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key
+from ondol.contracts import telemetry
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.identity import spiffe
 from ondol.mesh.kinds import KINDS
@@ -41,12 +42,13 @@ from ondol.mesh.translate import (
     tables,
 )
 from ondol.mesh.translate.cache import Cache
-from ondol.mesh.translate.chains import Identity, Layout, Observation
+from ondol.mesh.translate.chains import Layout
 from ondol.mesh.translate.connections import Connections, Profile
 from ondol.mesh.translate.governed import Governed
 from ondol.mesh.translate.guarding import Guarding
 from ondol.mesh.translate.guards import Guards
 from ondol.mesh.translate.matches import MESH, Caller
+from ondol.mesh.translate.observing import Identity, Observation
 from ondol.mesh.translate.patches import Table
 from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.translate.rules import MeshRules
@@ -256,7 +258,9 @@ class Translator:
             labels = _labels(current, service) if each.has_subsets or current.places else []
             where = tuple(current.nodes.items()) if current.places else ()
             guarded = guards.state(current.pods_behind(service.key))
-            key = ("endpoints", id(service), each.origins, where, guarded, *map(id, (*views, *labels)))
+            workloads = tuple(_workloads(current, service))
+            views_and_labels = map(id, (*views, *labels))
+            key = ("endpoints", id(service), each.origins, where, guarded, workloads, *views_and_labels)
             make = partial(governed.assignments, current, each, views, guards)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
@@ -362,7 +366,8 @@ class Translator:
         chosen = era.filters.on_listeners(namespace, client.labels)
         labels = matches.labels_text(client.labels)
         own_name = spiffe.identity(era.trust_domain, namespace, client.account)
-        identity = Identity(client.workload, namespace, client.revision, labels, own_name)
+        described = client.described._replace(principal=own_name).packed()
+        identity = Identity(client.workload, namespace, client.revision, labels, own_name, described)
         key = (id(layout), identity, suffix, *names.values(), *(each.rule.origin for each in chosen))
         make_common = partial(listeners.common, layout, self._observation, suffix, own_name)
         common = get(("common", id(layout), suffix, own_name), make_common, layout)
@@ -395,7 +400,10 @@ class Translator:
             return {}
         namespace = self._config.ingress_namespace
         own_name = spiffe.identity(era.trust_domain, namespace, reach.PLATFORM_WORKLOAD)
-        identity = Identity(reach.PLATFORM_WORKLOAD, namespace, "latest", spiffe=own_name)
+        described = telemetry.Workload(reach.PLATFORM_WORKLOAD, namespace, own_name).packed()
+        identity = Identity(
+            reach.PLATFORM_WORKLOAD, namespace, "latest", spiffe=own_name, described=described
+        )
         own = {}
         for port, table in self._tables(era, View(namespace), namespace, used).items():
             arguments = (folder, port, table, identity, self._observation)
@@ -480,6 +488,11 @@ def port_problem(config: MeshConfig, number: int) -> str:
 def roots(config: MeshConfig) -> frozenset[str]:
     """The namespaces whose rules hold everywhere: whoever may write there rules the platform."""
     return frozenset({reach.ISTIO_SYSTEM, config.ingress_namespace})
+
+
+def _workloads(current: Registry, service: Service) -> list[str]:
+    """What statistics call the pods behind a service, in a stable order."""
+    return [current.workloads.get(pod, "") for pod in sorted(current.pods_behind(service.key))]
 
 
 def _labels(current: Registry, service: Service) -> list[Mapping[str, str]]:
