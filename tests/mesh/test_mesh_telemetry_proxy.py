@@ -91,3 +91,79 @@ async def test_requests_have_all_of_istios_labels(live: Live) -> None:
         of_web = await one(live, f"{name}_count", 2, destination_service_name="web")
         assert of_web["source_workload"] == "client"
         assert counted(live, f"{name}_bucket", le="+Inf", destination_service_name="web")
+
+
+async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
+    """The destination knows the caller by its certificate and, of requests, its workload; refusals are counted."""
+    async with guarding(live) as guarded:
+        await guarded.account("client")
+        await live.pod("client", account="client", version="v7")
+        await guarded.server("web", ("http", 8001), ("tcp-greet", 9000), ("grpc", 9100))
+        paths = [{"operation": {"paths": ["/ok", "/echo/*"]}}, {"operation": {"ports": ["9000"]}}]
+        spec = {"selector": {"matchLabels": {"app": "web"}}, "rules": [{"to": paths}]}
+        await guarded.rule(AUTHORIZATION_POLICY, "web", spec)
+        await live.programmed("client")
+        await guarded.turned("web")
+        address = await guarded.cluster_address("web")
+        request = {"host": "web:8001", "port": 8001, "address": address}
+        refused = {**request, "path": "/no", "headers": {"x-ondol-caller": "a|b|c|d|e|f|g"}}
+        assert await live.statuses("client", {**request, "path": "/ok"}, refused) == [200, 403]
+        (spoken, greeted) = await live.call(
+            "client",
+            {"host": "web:9100", "port": 9100, "address": address, "grpc": True},
+            {"port": 9000, "address": address, "raw": True},
+        )
+        assert spoken["text"] == "HELLO"
+        assert greeted["text"].startswith("hello")
+        names = {
+            "source_workload": "client",
+            "source_version": "v7",
+            "source_principal": "spiffe://cluster.local/ns/default/sa/client",
+            "destination_workload": "web",
+            "destination_principal": "spiffe://cluster.local/ns/default/sa/default",
+            "destination_service": "web.default.svc.cluster.local",
+            "request_protocol": "http",
+        }
+        for reporter, security in (("source", "unknown"), ("destination", "mutual_tls")):
+            by = {"reporter": reporter, "request_protocol": "http"}
+            for code in ("200", "403"):
+                series = await one(live, telemetry.REQUESTS, 1, response_code=code, **by)
+                assert names.items() <= series.items()
+                assert series["connection_security_policy"] == security
+            by["request_protocol"] = "grpc"
+            assert (await one(live, telemetry.REQUESTS, 1, **by))["grpc_response_status"] == "0"
+            for name in (telemetry.REQUEST_MESSAGES, telemetry.RESPONSE_MESSAGES):
+                assert (await one(live, name, 1, **by))["source_workload"] == "client"
+            by["request_protocol"] = "tcp"
+            for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
+                series = await one(live, name, 1, **by)
+                assert series["source_principal"] == names["source_principal"]
+                assert series["destination_service_name"] == "web"
+                assert "response_code" not in series
+            await one(live, telemetry.TCP_SENT, len("hello from the server\n"), **by)
+
+
+async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> None:
+    """Under the names that Istio's has; a request that no rule takes has no destination."""
+    await web(live)
+    await live.rule(
+        VIRTUAL_SERVICE,
+        "web",
+        {"hosts": ["shop.example"], "gateways": ["ondol-system/ingress"], "http": [split(("v1", 1))]},
+    )
+
+    def ask(host: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", live.config.ingress_port, timeout=5)
+        connection.request("GET", "/", headers={"host": host})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    assert await anyio.to_thread.run_sync(ask, "shop.example") == 200
+    assert await anyio.to_thread.run_sync(ask, "nobody.example") == 404
+    series = await one(live, telemetry.REQUESTS, 1, response_code="200")
+    assert series["source_workload"] == series["source_app"] == "istio-ingressgateway"
+    assert series["source_workload_namespace"] == "istio-system"
+    assert series["destination_workload"] == "web-v1"
+    series = await one(live, telemetry.REQUESTS, 1, response_code="404")
+    assert (series["destination_service"], series["response_flags"]) == ("unknown", "NR")

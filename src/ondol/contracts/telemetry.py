@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+VERSION: Final = "1.31.0"
+"""Whose configuration is spoken, as Istio numbers it."""
 PREFIX: Final = "istio_"
 """With which the names of all these statistics begin."""
 SEPARATOR: Final = "|"

@@ -155,6 +155,7 @@ def _http(
         stat_prefix=f"arrivals.{guard.namespace}/{guard.workload}",
         route_config=_onwards(),
         http_filters=[
+            *([statistics.heard()] if is_mutual else []),
             *(_slot(guard, index) for index in range(SLOTS)),
             statistics.grpc_messages(),
             m.hcm.HttpFilter(name="envoy.filters.http.router", typed_config=m.any_of(m.router.Router())),

@@ -11,7 +11,7 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.identity import spiffe
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Service, ServicePort, Slice
-from ondol.mesh.translate import callers, clusters, mutual, outside, registry, wire
+from ondol.mesh.translate import callers, clusters, mutual, outside, registry, statistics, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.guards import Guards
 from ondol.mesh.translate.registry import Registry
@@ -85,6 +85,8 @@ def service_clusters(
                     if peers and clusters.is_mutual(cluster, traffic):
                         sni = f"outbound_.{port.number}_.{subset}_.{service.host}"
                         mutual.to_guarded(cluster, peers, sni, http=_speaks_http(port.protocol))
+                        if port.is_http:
+                            statistics.tell_guarded(cluster)
                     resources[cluster.name] = resource(cluster.name, cluster, origins)
     return resources
 

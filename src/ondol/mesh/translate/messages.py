@@ -48,9 +48,12 @@ from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forwa
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as header_to_metadata
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as upstream_codec
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2 as tls_inspector
@@ -140,6 +143,8 @@ __all__ = [
     "grpc_service",
     "grpc_stats",
     "hcm",
+    "header_mutation",
+    "header_to_metadata",
     "http_inspector",
     "http_options",
     "http_rbac",
@@ -193,6 +198,7 @@ __all__ = [
     "typed",
     "typed_struct",
     "upstream",
+    "upstream_codec",
     "uri_template",
     "value_matcher",
 ]

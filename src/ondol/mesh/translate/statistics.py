@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from ondol.contracts import telemetry
 from ondol.mesh.translate import messages as m
@@ -34,6 +34,13 @@ _SCOPE: Final = {
 _LOGGER: Final = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
 _MESSAGES: Final = "filter_state['envoy.filters.http.grpc_stats']"
 _GRPC: Final = "application/grpc"
+_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CALLER: Final = "x-ondol-caller"
+_OVERWRITE: Final = "OVERWRITE_IF_EXISTS_OR_ADD"
+_CALLER_TO_GUARDED: Final = (
+    "%CEL('envoy.transport_socket_match' in xds.upstream_host_metadata.filter_metadata"
+    f" ? xds.listener_metadata.filter_metadata['{METADATA}']['{WORKLOAD}'] : '')%"
+)
 _NOT_BEGUN: Final = ("UF", "UH", "UO", "NC", "NR", "URX", "UAEX", "DF")
 """Flags of connections that reached nobody."""
 
@@ -217,7 +224,7 @@ class _Counted:
         return {"name": name, "tags": listed}
 
 
-def _typed(config: Mapping[str, object]) -> m.typed_struct.TypedStruct:
+def _typed(config: Mapping[str, Any]) -> m.typed_struct.TypedStruct:
     """As a struct: `stats_scope`, which Envoy 1.40 has in place of `stat_prefix`, no message at hand has."""
     struct = m.typed_struct.TypedStruct(type_url=_LOGGER)
     struct.value.update({**config, "stats_scope": _SCOPE})
@@ -228,6 +235,33 @@ def grpc_messages() -> m.hcm.HttpFilter:
     """The filter that notes how many messages a call of gRPC had."""
     config = m.grpc_stats.FilterConfig(emit_filter_state=True)
     return m.hcm.HttpFilter(name="envoy.filters.http.grpc_stats", typed_config=m.any_of(config))
+
+
+# Who called, at the destination
+
+
+def tell_guarded(cluster: m.cluster.Cluster) -> None:
+    """Have requests to the cluster's guarded endpoints say which workload calls; others hear nothing of it.
+
+    A certificate says no more than the account. The proxy at the other end takes the header away (`heard`).
+    """
+    options = m.http_options.HttpProtocolOptions()
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].Unpack(options)
+    said = {"header": {"key": _CALLER, "value": _CALLER_TO_GUARDED}, "appendAction": _OVERWRITE}
+    mutations = m.header_mutation.HeaderMutation()
+    m.parse({"mutations": {"requestMutations": [{"remove": _CALLER}, {"append": said}]}}, mutations)
+    codec = m.upstream_codec.UpstreamCodec()
+    for name, config in (("header_mutation", mutations), ("upstream_codec", codec)):
+        options.http_filters.add(name=f"envoy.filters.http.{name}", typed_config=m.any_of(config))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(m.any_of(options))
+
+
+def heard() -> m.hcm.HttpFilter:
+    """The filter that takes what `tell_guarded` says off requests, for those who count them."""
+    config = m.header_to_metadata.Config()
+    present = {"metadataNamespace": METADATA, "key": telemetry.SOURCE}
+    m.parse({"requestRules": [{"header": _CALLER, "onHeaderPresent": present, "remove": True}]}, config)
+    return m.hcm.HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=m.any_of(config))
 
 
 def labels_known(names: Iterable[str]) -> list[str]:
