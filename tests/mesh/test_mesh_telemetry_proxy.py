@@ -5,16 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Mapping
-from typing import Any
 
+import anyio
 import anyio.to_thread
 from prometheus_client.parser import text_string_to_metric_families
 from tests.mesh import live as real
 from tests.mesh.guarded import guarding
 from tests.mesh.live import Live, split, web
 
+from ondol.api import conditions
 from ondol.contracts import telemetry
-from ondol.contracts.mesh import AUTHORIZATION_POLICY, VIRTUAL_SERVICE
+from ondol.contracts.mesh import AUTHORIZATION_POLICY, TELEMETRY, VIRTUAL_SERVICE
 from ondol.mesh import process
 from ondol.observe.metrics import istio
 
@@ -94,7 +95,7 @@ async def test_requests_have_all_of_istios_labels(live: Live) -> None:
 
 
 async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
-    """The destination knows the caller by its certificate and, of requests, its workload; refusals are counted."""
+    """The destination knows the caller by its certificate, and its workload too where requests come."""
     async with guarding(live) as guarded:
         await guarded.account("client")
         await live.pod("client", account="client", version="v7")
@@ -167,3 +168,48 @@ async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> No
     assert series["destination_workload"] == "web-v1"
     series = await one(live, telemetry.REQUESTS, 1, response_code="404")
     assert (series["destination_service"], series["response_flags"]) == ("unknown", "NR")
+
+
+async def test_a_telemetry_changes_labels_lines_and_spans(live: Live) -> None:
+    """In the proxy itself; an expression that it cannot read is told, and the last good version holds."""
+    await web(live)
+    await live.pod("quiet")
+    await live.programmed("quiet")
+    overrides = [
+        {
+            "match": {"metric": "REQUEST_COUNT", "mode": "CLIENT"},
+            "tagOverrides": {
+                "request_host": {"value": "request.host"},
+                "source_app": {"value": "'mine'"},
+                "response_code": {"operation": "REMOVE"},
+            },
+        },
+        {"match": {"metric": "REQUEST_DURATION"}, "disabled": True},
+    ]
+    spec: dict[str, Any] = {
+        "selector": {"matchLabels": {"app": "client"}},
+        "metrics": [{"overrides": overrides}],
+        "accessLogging": [
+            {"providers": [{"name": "json"}], "filter": {"expression": "response.code >= 400"}},
+        ],
+    }
+    await live.rule(TELEMETRY, "client", spec)
+    assert await live.statuses("client", {}, {"path": "/fail/1/told"}) == [200, 503]
+    assert await live.statuses("quiet", {"path": "/fail/1/untold"}) == [503]
+    series = await one(live, telemetry.REQUESTS, 1, request_host="web", destination_workload="web-v1")
+    assert series["source_app"] == "mine"
+    assert "response_code" not in series
+    assert list(counted(live, f"{telemetry.DURATION}_count", source_workload="client")) == []
+    assert live.config.access_log is not None
+    log = anyio.Path(live.config.access_log)
+
+    async def is_written() -> bool:
+        return await log.exists() and bool(await log.read_text())
+
+    await live.world.eventually(is_written, why="a line to be written")
+    (line,) = map(json.loads, (await log.read_text()).splitlines())
+    assert (line["path"], line["workload"], line["response_code"]) == ("/fail/1/told", "default/client", 503)
+    wrong = {**spec, "accessLogging": [{"filter": {"expression": "no such ("}}]}
+    refused = await live.rule(TELEMETRY, "client", wrong, "False")
+    condition = conditions.get(refused, "Programmed") or {}
+    assert condition["reason"] == "RejectedByProxy"

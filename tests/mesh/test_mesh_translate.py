@@ -546,7 +546,7 @@ def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> N
 @pytest.mark.parametrize(("is_text", "part"), [(False, "json_format"), (True, "text_format_source")])
 def test_the_access_log_is_written_as_asked(is_text: bool, part: str) -> None:
     """In JSON or as Istio's proxy writes it; none without a file."""
-    observation = observing.Observation(access_log=Path("/log"), access_log_is_text=is_text)
+    observation = observing.Observation(access_log=Path("/log"), logs=(observing.Log(is_text),))
     log = m.file_log.FileAccessLog()
     proxy = m.tcp_proxy.TcpProxy()
     chains.tcp("a", "a", observation).filters[0].typed_config.Unpack(proxy)

@@ -156,6 +156,7 @@ def http(
     if observation.traces:
         manager.tracing.CopyFrom(observing.tracing(identity, observation))
         manager.generate_request_id.value = True
+        observing.request_id(manager, observation)
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
     filters = [_filter("envoy.filters.network.http_connection_manager", manager)]
     states = m.set_filter_state.Config(on_new_connection=[mutual.state(mutual.SPEAKS, mutual.HTTP)])

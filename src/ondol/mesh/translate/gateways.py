@@ -39,6 +39,7 @@ from ondol.mesh.translate.observing import Identity, Observation
 from ondol.mesh.translate.registry import Gateway, Registry, VirtualService, blaming
 from ondol.mesh.translate.rules import Admission
 from ondol.mesh.translate.servers import Carriage, Servers
+from ondol.mesh.translate.telemetry import Observed
 from ondol.mesh.translate.termination import Termination
 from ondol.mesh.xds.types import Origin, Resource
 
@@ -81,7 +82,7 @@ def listener_name(port: int) -> str:
 
 def ingress(
     config: MeshConfig,
-    observation: Observation,
+    observed: Observed,
     maker: tables.Tables,
     asked: Asked,
     port_problem: Callable[[int], str],
@@ -94,7 +95,7 @@ def ingress(
         if not here or port_problem(number):
             continue  # of a version that was served before this was refused
         place = listeners.IngressPort(config.ingress_address, binds.get(number, number), number)
-        _Port(place, here, asked, maker, parts, identity, observation).make()
+        _Port(place, here, asked, maker, parts, identity, observed).make()
     return parts
 
 
@@ -121,7 +122,7 @@ class _Port:
     maker: tables.Tables
     parts: Ingress
     identity: Identity
-    observation: Observation
+    observed: Observed
     origins: dict[Origin, None] = field(default_factory=dict)
     admissions: Sequence[Admission] = ()
 
@@ -129,8 +130,13 @@ class _Port:
     def name(self) -> str:
         return listener_name(self.place.number)
 
+    @property
+    def observation(self) -> Observation:
+        return self.observed.outbound
+
     def make(self) -> None:
         self.origins = dict.fromkeys(gateway.origin for gateway, _ in self.servers)
+        self.origins.update(dict.fromkeys(self.observed.origins))
         every = self.maker.admissions(self.name, self.servers, self.asked.rules)
         self.admissions = [each for each in every if not each.holder]
         first = self.servers[0][1]

@@ -74,6 +74,7 @@ from envoy.extensions.matching.common_inputs.transport_socket.v3 import (
 )
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2 as uri_template
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2 as request_ids
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
 from envoy.extensions.retry.priority.previous_priorities.v3 import (
     previous_priorities_config_pb2 as previous_priorities,
@@ -178,6 +179,7 @@ __all__ = [
     "raw_buffer",
     "rbac",
     "regex",
+    "request_ids",
     "route",
     "router",
     "routes",

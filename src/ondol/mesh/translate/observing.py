@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from ondol.contracts import proxy
 from ondol.mesh.translate import clusters, statistics
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.statistics import Metrics, Reporter
+from ondol.mesh.translate.statistics import Changes, Reporter
 
 _RECEIVER: Final = "http://observe/v1/traces"
 _LOG_FIELDS: Final = {
@@ -30,6 +31,11 @@ _LOG_FIELDS: Final = {
     "request_id": "%REQ(X-REQUEST-ID)%",
     "trace_id": "%TRACE_ID%",
     "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "workload": f"%METADATA(LISTENER:{statistics.METADATA}:{statistics.NAME})%",
 }
 _LOG_TEXT: Final = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
@@ -62,6 +68,29 @@ class Identity:
         return f"{self.namespace}/{self.workload}".replace(".", "_")
 
 
+LITERAL: Final = "literal"
+HEADER: Final = "header"
+FORMATTER: Final = "formatter"
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTag:
+    """An attribute of every span: a text, what a header says, or what variables tell."""
+
+    name: str
+    kind: str
+    value: str
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Lines of one form, for calls that an expression in CEL chooses; without one, for all."""
+
+    is_text: bool = False
+    expression: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """How calls of a workload are observed."""
@@ -69,9 +98,17 @@ class Observation:
     traces: str = ""
     """Address of the receiver of spans, as the `otlp` cluster has it; none are made without it."""
     sampling_percent: float = 100.0
+    span_tags: tuple[SpanTag, ...] = ()
+    has_istio_tags: bool = True
+    samples_by_request_id: bool = True
     access_log: Path | None = None
-    access_log_is_text: bool = False
-    metrics: Metrics = statistics.DEFAULT
+    """The file for lines; without one there are none."""
+    logs: tuple[Log, ...] = ()
+    log_is_text: bool = False
+    """The form of lines where none is asked for."""
+    metrics: Changes = ()
+    """What is not as Istio has it by default."""
+    is_counted: bool = True
     reporter: Reporter = Reporter.SOURCE
 
     def by(self, reporter: Reporter) -> Observation:
@@ -96,14 +133,7 @@ def tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnectio
     configured = m.hcm.HttpConnectionManager.Tracing(
         provider=m.tracer.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=m.any_of(config)),
         spawn_upstream_span=m.boolean(True),
-        custom_tags=[
-            m.tags.CustomTag(tag=tag, literal=m.tags.CustomTag.Literal(value=value))
-            for tag, value in (
-                ("istio.canonical_service", identity.workload),
-                ("istio.canonical_revision", identity.revision),
-                ("istio.namespace", identity.namespace),
-            )
-        ],
+        custom_tags=[*_istio_tags(identity, observation), *map(_span_tag, observation.span_tags)],
     )
     path = {"key": clusters.METADATA, "path": [{"key": clusters.CANONICAL}]}
     called = {"tag": proxy.CALLEE_ATTRIBUTE, "metadata": {"kind": {"cluster": {}}, "metadataKey": path}}
@@ -112,31 +142,66 @@ def tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnectio
     return configured
 
 
+def _istio_tags(identity: Identity, observation: Observation) -> Iterator[m.tags.CustomTag]:
+    texts = {
+        "istio.canonical_service": identity.workload,
+        "istio.canonical_revision": identity.revision,
+        "istio.namespace": identity.namespace,
+    }
+    if observation.has_istio_tags:
+        for name, text in texts.items():
+            yield m.tags.CustomTag(tag=name, literal=m.tags.CustomTag.Literal(value=text))
+
+
+def _span_tag(tag: SpanTag) -> m.tags.CustomTag:
+    custom = m.tags.CustomTag(tag=tag.name)
+    if tag.kind == LITERAL:
+        custom.literal.value = tag.value
+    elif tag.kind == FORMATTER:
+        custom.value = tag.value
+    else:
+        custom.request_header.name = tag.value
+        custom.request_header.default_value = tag.default
+    return custom
+
+
+def request_id(manager: m.hcm.HttpConnectionManager, observation: Observation) -> None:
+    """Whether the request's own id says which are sampled, so that all proxies choose the same."""
+    if not observation.samples_by_request_id:
+        config = m.request_ids.UuidRequestIdConfig(use_request_id_for_trace_sampling=m.boolean(False))
+        manager.request_id_extension.typed_config.CopyFrom(m.any_of(config))
+
+
 def of_requests(observation: Observation) -> list[m.accesslog.AccessLog]:
     """What hears of each request."""
-    return [*_lines(observation), *statistics.of_requests(observation.metrics, observation.reporter)]
+    counted = statistics.of_requests(observation.metrics, observation.reporter)
+    return [*_lines(observation), *(counted if observation.is_counted else ())]
 
 
 def of_connections(observation: Observation) -> list[m.accesslog.AccessLog]:
     """What hears of each connection that carries bytes, when it has an upstream and when it ends."""
-    ended = [_ended(each) for each in _lines(observation)]
-    return [*ended, *statistics.of_connections(observation.metrics, observation.reporter)]
+    ended = {"logTypeFilter": {"types": ["TcpConnectionEnd"]}}
+    counted = statistics.of_connections(observation.metrics, observation.reporter)
+    return [*_lines(observation, ended), *(counted if observation.is_counted else ())]
 
 
-def _ended(log: m.accesslog.AccessLog) -> m.accesslog.AccessLog:
-    m.parse({"logTypeFilter": {"types": ["TcpConnectionEnd"]}}, log.filter)
-    return log
-
-
-def _lines(observation: Observation) -> list[m.accesslog.AccessLog]:
+def _lines(
+    observation: Observation, when: Mapping[str, object] | None = None
+) -> Iterator[m.accesslog.AccessLog]:
+    """A logger for each form that is asked for; `when`: of which moments it hears, if not of all."""
     if observation.access_log is None:
-        return []
-    config = m.file_log.FileAccessLog(path=str(observation.access_log))
-    if observation.access_log_is_text:
-        config.log_format.text_format_source.inline_string = _LOG_TEXT
-    else:
-        config.log_format.json_format.update(_LOG_FIELDS)
-        config.log_format.omit_empty_values = True
-    return [
-        m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config)),
-    ]
+        return
+    for log in observation.logs:
+        config = m.file_log.FileAccessLog(path=str(observation.access_log))
+        if log.is_text:
+            config.log_format.text_format_source.inline_string = _LOG_TEXT
+        else:
+            config.log_format.json_format.update({"reporter": observation.reporter.label, **_LOG_FIELDS})
+            config.log_format.omit_empty_values = True
+        logger = m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config))
+        filters = [when] if when is not None else []
+        if log.expression:
+            filters.append(statistics.expression_filter(log.expression))
+        if filters:
+            m.parse(filters[0] if len(filters) == 1 else {"andFilter": {"filters": filters}}, logger.filter)
+        yield logger

@@ -7,11 +7,11 @@ that are observed alike. `observe` makes Istio's labels of the tags (`contracts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ondol.contracts import telemetry
 from ondol.mesh.translate import messages as m
@@ -19,6 +19,8 @@ from ondol.mesh.translate import messages as m
 METADATA: Final = "istio"
 """Where metadata of listeners, endpoints and clusters have what is told here."""
 WORKLOAD: Final = "workload"
+NAME: Final = "name"
+"""The same workload, as `namespace/name`."""
 COUNTERS_MAX: Final = 2_000
 HISTOGRAMS_MAX: Final = 600
 """How many series each logger has at once; more are not begun. It is a bound for each port of a listener: who
@@ -73,21 +75,8 @@ class Change:
 UNCHANGED: Final = Change()
 
 
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """Which metrics are counted, and how, where they are not as Istio has them by default."""
-
-    at_source: tuple[tuple[str, Change], ...] = ()
-    """By metric, sorted."""
-    at_destination: tuple[tuple[str, Change], ...] = ()
-    is_off: bool = False
-    """No metrics are counted at all."""
-
-    def of(self, reporter: Reporter) -> Mapping[str, Change]:
-        return dict(self.at_source if reporter is Reporter.SOURCE else self.at_destination)
-
-
-DEFAULT: Final = Metrics()
+Changes: TypeAlias = tuple[tuple[str, Change], ...]
+"""By metric, sorted."""
 
 _COMMON: Final = {
     Reporter.SOURCE: {
@@ -124,16 +113,19 @@ _HISTOGRAMS: Final = {
 
 def workload(text: str, service: str = "") -> m.base.Metadata:
     """What a listener's metadata tell: whose it is, packed, and its first service."""
-    told = {WORKLOAD: text} | ({telemetry.SERVICE: service} if service else {})
+    name, _, rest = text.partition(telemetry.SEPARATOR)
+    told = {WORKLOAD: text, NAME: f"{rest.partition(telemetry.SEPARATOR)[0]}/{name}"}
+    if service:
+        told[telemetry.SERVICE] = service
     metadata = m.base.Metadata()
     metadata.filter_metadata[METADATA].update(told)
     return metadata
 
 
 @cache
-def of_requests(metrics: Metrics, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
+def of_requests(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
     """Loggers for connections that are read as HTTP."""
-    counted = _Counted(metrics, reporter, _OF_REQUESTS)
+    counted = _Counted(dict(changes), reporter, _OF_REQUESTS)
     loggers = [
         counted.logger({telemetry.REQUESTS: "1"}, _HISTOGRAMS),
         # The numbers of messages are a text that the logger cannot count by: streams of several are left out.
@@ -148,9 +140,9 @@ def of_requests(metrics: Metrics, reporter: Reporter) -> tuple[m.accesslog.Acces
 
 
 @cache
-def of_connections(metrics: Metrics, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
+def of_connections(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
     """Loggers for connections that carry bytes."""
-    counted = _Counted(metrics, reporter, _OF_CONNECTIONS)
+    counted = _Counted(dict(changes), reporter, _OF_CONNECTIONS)
     ended = {"logTypeFilter": {"types": ["TcpConnectionEnd"]}}
     unreached = {"responseFlagFilter": {"flags": list(_NOT_BEGUN)}}
     sizes = {telemetry.TCP_SENT: "%BYTES_SENT%", telemetry.TCP_RECEIVED: "%BYTES_RECEIVED%"}
@@ -182,7 +174,7 @@ def expression_filter(expression: str) -> Mapping[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    metrics: Metrics
+    changes: Mapping[str, Change]
     reporter: Reporter
     own: Mapping[str, str]
 
@@ -193,17 +185,14 @@ class _Counted:
         only: Mapping[str, object] | None = None,
     ) -> m.accesslog.AccessLog | None:
         """Of those that are not disabled; None if all are."""
-        if self.metrics.is_off:
-            return None
-        changes = self.metrics.of(self.reporter)
         counting = []
         for name, value in counters.items():
-            if not (change := changes.get(name, UNCHANGED)).is_disabled:
+            if not (change := self.changes.get(name, UNCHANGED)).is_disabled:
                 amount = {"value_fixed": int(value)} if value.isdigit() else {"value_format": value}
                 counting.append({"stat": self._stat(name, change), **amount})
         measuring = []
         for name, (value, unit) in histograms.items():
-            if not (change := changes.get(name, UNCHANGED)).is_disabled:
+            if not (change := self.changes.get(name, UNCHANGED)).is_disabled:
                 measuring.append({"stat": self._stat(name, change), "unit": unit, "value_format": value})
         if not counting and not measuring:
             return None
@@ -262,8 +251,3 @@ def heard() -> m.hcm.HttpFilter:
     present = {"metadataNamespace": METADATA, "key": telemetry.SOURCE}
     m.parse({"requestRules": [{"header": _CALLER, "onHeaderPresent": present, "remove": True}]}, config)
     return m.hcm.HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=m.any_of(config))
-
-
-def labels_known(names: Iterable[str]) -> list[str]:
-    """Those that are Istio's own."""
-    return [name for name in names if name in telemetry.LABELS]

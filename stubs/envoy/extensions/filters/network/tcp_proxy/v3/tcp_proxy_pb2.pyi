@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from envoy.config.accesslog.v3 import accesslog_pb2 as envoy_config_accesslog_v3_accesslog_pb2
 from envoy.config.core.v3 import base_pb2 as envoy_config_core_v3_base_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager_pb2
 from envoy.type.v3 import hash_policy_pb2 as envoy_type_v3_hash_policy_pb2
 from google.protobuf import duration_pb2 as google_protobuf_duration_pb2
 
@@ -32,7 +33,10 @@ class TcpProxy(Message):
         use_post: bool
         @property
         def headers_to_add(self) -> RepeatedCompositeFieldContainer[envoy_config_core_v3_base_pb2.HeaderValueOption]: ...
-        def __init__(self, *, hostname: str | None = ..., use_post: bool | None = ..., headers_to_add: Iterable[envoy_config_core_v3_base_pb2.HeaderValueOption] | None = ...) -> None: ...
+        @property
+        def request_id_extension(self) -> envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager_pb2.RequestIDExtension: ...
+        def __init__(self, *, hostname: str | None = ..., use_post: bool | None = ..., headers_to_add: Iterable[envoy_config_core_v3_base_pb2.HeaderValueOption] | None = ..., request_id_extension: envoy_extensions_filters_network_http_connection_manager_v3_http_connection_manager_pb2.RequestIDExtension | None = ...) -> None: ...
+        def HasField(self, field_name: _Literal["request_id_extension"]) -> bool: ...
     class OnDemand(Message):
         @property
         def timeout(self) -> google_protobuf_duration_pb2.Duration: ...
