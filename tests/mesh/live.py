@@ -273,6 +273,8 @@ async def live(tmp_path: Path, servers: Servers) -> AsyncIterator[Live]:
         ingress_port=free_port(),
         ingress_tls_port=free_port(),
         observe_address=f"{servers.address}:8002",
+        access_log=tmp_path / "access.log",
+        access_log_is_on=False,
         resolvers=(f"{servers.address}:5353",),
     )
     # Uids name network namespaces of this machine: other runs at the same time must have others.

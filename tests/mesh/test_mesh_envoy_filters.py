@@ -71,18 +71,21 @@ def names(of: m.hcm.HttpConnectionManager) -> list[str]:
 @pytest.mark.parametrize(
     ("patch", "expected"),
     [
-        (http(BUFFER), ["cors", "fault", "buffer", "router"]),
-        (http(BUFFER, "INSERT_AFTER", "envoy.filters.http.cors"), ["cors", "buffer", "fault", "router"]),
-        (http(BUFFER, "INSERT_FIRST"), ["buffer", "cors", "fault", "router"]),
-        (http(BUFFER, "ADD"), ["cors", "fault", "router", "buffer"]),
-        (http(None, "REMOVE", "envoy.filters.http.cors"), ["fault", "router"]),
-        (http(BUFFER, "REPLACE", "envoy.filters.http.cors"), ["buffer", "fault", "router"]),
-        (http(BUFFER, "INSERT_BEFORE", "nothing"), ["cors", "fault", "router"]),
-        (http(BUFFER, portNumber=81), ["cors", "fault", "router"]),
-        (http(BUFFER, portNumber=80), ["cors", "fault", "buffer", "router"]),
-        (http(BUFFER, name="0.0.0.0_80"), ["cors", "fault", "buffer", "router"]),
-        (http(BUFFER, name="virtualOutbound"), ["cors", "fault", "buffer", "router"]),
-        (http(BUFFER, name="virtualInbound"), ["cors", "fault", "router"]),
+        (http(BUFFER), ["cors", "fault", "grpc_stats", "buffer", "router"]),
+        (
+            http(BUFFER, "INSERT_AFTER", "envoy.filters.http.cors"),
+            ["cors", "buffer", "fault", "grpc_stats", "router"],
+        ),
+        (http(BUFFER, "INSERT_FIRST"), ["buffer", "cors", "fault", "grpc_stats", "router"]),
+        (http(BUFFER, "ADD"), ["cors", "fault", "grpc_stats", "router", "buffer"]),
+        (http(None, "REMOVE", "envoy.filters.http.cors"), ["fault", "grpc_stats", "router"]),
+        (http(BUFFER, "REPLACE", "envoy.filters.http.cors"), ["buffer", "fault", "grpc_stats", "router"]),
+        (http(BUFFER, "INSERT_BEFORE", "nothing"), ["cors", "fault", "grpc_stats", "router"]),
+        (http(BUFFER, portNumber=81), ["cors", "fault", "grpc_stats", "router"]),
+        (http(BUFFER, portNumber=80), ["cors", "fault", "grpc_stats", "buffer", "router"]),
+        (http(BUFFER, name="0.0.0.0_80"), ["cors", "fault", "grpc_stats", "buffer", "router"]),
+        (http(BUFFER, name="virtualOutbound"), ["cors", "fault", "grpc_stats", "buffer", "router"]),
+        (http(BUFFER, name="virtualInbound"), ["cors", "fault", "grpc_stats", "router"]),
     ],
 )
 def test_http_filters_are_put_where_they_belong(
@@ -94,7 +97,7 @@ def test_http_filters_are_put_where_they_belong(
     assert names(chain(listener(translation))) == expected
     resource = translation.snapshot.of(types.LISTENER)[translation.pods[Key("default", "client")].listener]
     is_ours = any(origin.kind == "EnvoyFilter" for origin in resource.origins)
-    assert is_ours is (expected != ["cors", "fault", "router"])
+    assert is_ours is (expected != ["cors", "fault", "grpc_stats", "router"])
 
 
 def test_it_holds_for_its_own_namespace_and_a_roots_for_all(shop: Any, translate: Translate) -> None:
@@ -128,7 +131,7 @@ def test_the_roots_come_first_then_priority_then_age(shop: Any, translate: Trans
     for name, priority in (("second", 0), ("third", 5), ("first", -5)):
         put(shop, http({**BUFFER, "name": name}), name=name, priority=priority)
     put(shop, http({**BUFFER, "name": "root"}), name="root", namespace=ROOT, priority=9)
-    expected = ["cors", "fault", "root", "first", "second", "third", "router"]
+    expected = ["cors", "fault", "grpc_stats", "root", "first", "second", "third", "router"]
     assert names(chain(listener(translate(shop)))) == expected
 
 

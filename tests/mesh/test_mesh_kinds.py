@@ -213,7 +213,7 @@ def test_its_conditions_have_its_own_words(world: Any) -> None:
 def test_every_code_of_a_finding_is_documented() -> None:
     """Who sees one in a condition looks it up in the pages about the mesh."""
     root = Path(__file__).parents[2]
-    pages = (root / "docs" / name for name in ("mesh.md", "mesh-security.md"))
+    pages = (root / "docs" / name for name in ("mesh.md", "mesh-security.md", "mesh-telemetry.md"))
     page = "".join(each.read_text(encoding="utf-8") for each in pages)
     sources = [path.read_text(encoding="utf-8") for path in (root / "src/ondol/mesh").rglob("*.py")]
     codes = {code for text in sources for code in re.findall(r'"([A-Z]{3}[0-9]{4})"', text)}

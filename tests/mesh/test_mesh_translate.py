@@ -23,7 +23,7 @@ from ondol.mesh.kinds import KINDS
 from ondol.mesh.model import durations, istio, kube
 from ondol.mesh.model.istio import Refused
 from ondol.mesh.model.kube import Protocol, protocol
-from ondol.mesh.translate import chains, layouts, registry
+from ondol.mesh.translate import chains, layouts, observing, registry
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation
@@ -172,7 +172,7 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
     layout = layouts.layout(_registry(objs), ())
     name = "outbound|5432||db.default.svc.cluster.local"
     assert layout.limits[name].idle_ms == 90_000
-    chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
+    chain = chains.tcp(name, name, observing.Observation(), layout.limits[name])
     proxy = m.tcp_proxy.TcpProxy()
     chain.filters[0].typed_config.Unpack(proxy)
     assert proxy.idle_timeout.ToMilliseconds() == 90_000
@@ -546,14 +546,14 @@ def test_connections_say_whose_they_are(objs: Any, mesh_config: MeshConfig) -> N
 @pytest.mark.parametrize(("is_text", "part"), [(False, "json_format"), (True, "text_format_source")])
 def test_the_access_log_is_written_as_asked(is_text: bool, part: str) -> None:
     """In JSON or as Istio's proxy writes it; none without a file."""
-    observation = chains.Observation(access_log=Path("/log"), access_log_is_text=is_text)
+    observation = observing.Observation(access_log=Path("/log"), logs=(observing.Log(is_text),))
     log = m.file_log.FileAccessLog()
     proxy = m.tcp_proxy.TcpProxy()
     chains.tcp("a", "a", observation).filters[0].typed_config.Unpack(proxy)
     proxy.access_log[0].typed_config.Unpack(log)
     assert (log.path, log.log_format.WhichOneof("format")) == ("/log", part)
-    chains.tcp("a", "a", chains.Observation()).filters[0].typed_config.Unpack(proxy)
-    assert not proxy.access_log
+    chains.tcp("a", "a", observing.Observation()).filters[0].typed_config.Unpack(proxy)
+    assert {each.name for each in proxy.access_log} == {"envoy.access_loggers.stats"}
 
 
 @pytest.mark.parametrize(

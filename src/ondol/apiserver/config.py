@@ -84,6 +84,8 @@ class ApiConfig:
     """Where a copy for a backup is put while it is sent; none if there are no backups."""
     platform_metrics: Callable[[], Awaitable[bytes]] | None = None
     """Reads the metrics of all parts of the platform this server is of; none if it is of none."""
+    mesh_metrics: Callable[[], Awaitable[bytes]] | None = None
+    """Reads what the mesh counts of calls, of the same platform."""
     metric_labels: allowing.Allowed = field(default_factory=dict)
     """The labels of objects that `kube_<kind>_labels` tells, by plural; none if it is empty."""
     metric_annotations: allowing.Allowed = field(default_factory=dict)

@@ -19,7 +19,8 @@ from ondol.base.metrics import Collector
 from ondol.base.unix_http import UnixConnection
 from ondol.compose.instance import Instance
 from ondol.compose.settings import Settings
-from ondol.observe.metrics.parts import Exposition
+from ondol.contracts import telemetry
+from ondol.observe.metrics.parts import PROXY, Exposition
 from ondol.web import exposition, serving
 
 _PARTS: Final = ("supervisor", "api", "control", "node", "gateway", "events")
@@ -40,7 +41,9 @@ def expositions(instance: Instance, settings: Settings) -> dict[str, Exposition]
         for part in _PARTS
         if part not in absent
     }
-    return by_part | {"envoy": Exposition(instance.socket("envoy-admin"), _ENVOY)}
+    counted = f"envoy_{telemetry.PREFIX}"  # they have a page of their own
+    envoy = Exposition(instance.socket(f"{PROXY}-admin"), _ENVOY, leaves_out=counted)
+    return by_part | {PROXY: envoy}
 
 
 def _conditional(settings: Settings) -> tuple[tuple[str, bool], ...]:
@@ -57,16 +60,16 @@ async def exposed(instance: Instance, part: str, *collectors: Collector) -> Asyn
         yield page
 
 
-async def page(instance: Instance) -> bytes:
-    """The merged page, from `observe`; `Unavailable` if it does not answer."""
-    return await anyio.to_thread.run_sync(read, instance)
+async def page(instance: Instance, path: str = own_paths.METRICS) -> bytes:
+    """The merged page, or another of `observe`'s; `Unavailable` if it does not answer."""
+    return await anyio.to_thread.run_sync(read, instance, path)
 
 
-def read(instance: Instance) -> bytes:
+def read(instance: Instance, path: str = own_paths.METRICS) -> bytes:
     """Likewise, for who need not go on meanwhile."""
     connection = UnixConnection(str(instance.socket("observe")), timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", own_paths.METRICS)
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:

@@ -91,6 +91,7 @@ REQUEST_AUTHENTICATION: Final = Resource(
     SECURITY_GROUP, "v1", "requestauthentications", "RequestAuthentication"
 )
 PEER_AUTHENTICATION: Final = Resource(SECURITY_GROUP, "v1", "peerauthentications", "PeerAuthentication")
+TELEMETRY: Final = Resource("telemetry.istio.io", "v1", "telemetries", "Telemetry")
 ENVOY_FILTER: Final = Resource(GROUP, "v1alpha3", "envoyfilters", "EnvoyFilter")
 PROXY_CONFIG: Final = Resource(GROUP, "v1beta1", "proxyconfigs", "ProxyConfig")
 MESH_GATEWAY: Final = "mesh"

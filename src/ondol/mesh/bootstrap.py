@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from ondol.api.objects import Object
 from ondol.base import unix_socket
-from ondol.contracts import proxy
+from ondol.contracts import proxy, telemetry
 from ondol.mesh import mirrors
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.translate import statistics
 
 XDS_CLUSTER: Final = "xds"
 _HTTP2: Final = {
@@ -57,6 +58,7 @@ _STATS_PATTERNS: Final = (
     r"^cluster_manager\.(cluster_.*|active_clusters|warming_clusters)$",
     r"^tracing\.opentelemetry\..*$",
     r"^overload\..*$",
+    rf"^{telemetry.PREFIX}.*$",
 )
 
 # A service's cluster, by its whole name: Envoy counts the same requests once more below it, by where
@@ -104,6 +106,7 @@ def document(config: MeshConfig) -> Object:
         "overload_manager": _overload(config),
         # Request times are summed up at each flush, and the autoscaler reads them every second.
         "stats_flush_interval": "1s",
+        "stats_eviction_interval": statistics.EVICTED_AFTER,
         "stats_config": {
             "stats_matcher": {
                 "inclusion_list": {

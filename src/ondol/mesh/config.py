@@ -39,7 +39,9 @@ class MeshConfig:
     """Calls to what the mesh does not know are refused where no Sidecar says otherwise."""
     trace_sampling_percent: float = 100.0
     access_log: Path | None = None
-    """File that gets one line a request, in JSON; none are written when absent."""
+    """File that gets one line a request; none are written when absent."""
+    access_log_is_on: bool = True
+    """Whether lines are written where no Telemetry asks for any."""
     access_log_is_text: bool = False
     """Whether its lines are text, as Istio's proxy writes them by default."""
     concurrency: int = 2

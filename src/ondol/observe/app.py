@@ -10,6 +10,7 @@ import msgspec
 from ondol.api import own_paths
 from ondol.base import errors, metrics
 from ondol.base.clock import Clock
+from ondol.contracts import telemetry
 from ondol.observe.metrics import parts
 from ondol.observe.metrics.parts import Exposition
 from ondol.observe.traces import exports, routes
@@ -43,7 +44,16 @@ def application(
         text = await parts.page(expositions, {PART: page.text().decode()})
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
-    own_routes = [Route("/healthz", healthz), Route(exposition.PATH, own), Route(own_paths.METRICS, platform)]
+    async def calls(_request: Request) -> Response:
+        text = await parts.counted(expositions.get(parts.PROXY), telemetry.VERSION)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
+    own_routes = [
+        Route("/healthz", healthz),
+        Route(exposition.PATH, own),
+        Route(own_paths.METRICS, platform),
+        Route(own_paths.MESH_METRICS, calls),
+    ]
     return Application(
         [*routes.routes(store, intake, clock), *own_routes],
         error_document=routes.failure,

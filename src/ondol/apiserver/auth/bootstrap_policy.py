@@ -202,7 +202,8 @@ def _platform_roles() -> Iterator[Object]:
 
 def _monitoring_role() -> Object:
     """Who reads metrics: of the servers, of the platform's parts, and of what all objects are."""
-    pages = ("/metrics", "/metrics/slis", own_paths.METRICS, own_paths.STATE_METRICS)
+    own = (own_paths.METRICS, own_paths.MESH_METRICS, own_paths.STATE_METRICS)
+    pages = ("/metrics", "/metrics/slis", *own)
     health = [path for probe in ("/livez", "/readyz", "/healthz") for path in (probe, f"{probe}/*")]
     return _role("system:monitoring", [_urls(*pages, *health), _rule(["get"], [""], ["nodes/metrics"])])
 

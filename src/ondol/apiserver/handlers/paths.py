@@ -29,8 +29,8 @@ async def handle(core: Core, request: Request) -> Answer:
     parts = [part for part in request.info.path.split("/") if part]
     if request.info.path == backups.PATH:
         return await backups.get(core)
-    if request.info.path == platform_metrics.PATH:
-        return await platform_metrics.get(core)
+    if request.info.path in platform_metrics.PATHS:
+        return await platform_metrics.get(core, request.info.path)
     if request.info.path == state_metrics.PATH:
         return state_metrics.get(core, request)
     answer = _plain(core, request, parts)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ondol.api import own_paths
 from ondol.api.pod_security import policies
 from ondol.base import comma_list, errors
 from ondol.compose import addresses, credentials, custom_rules, hints
@@ -181,6 +182,7 @@ def _config(instance: Instance, settings: Settings, pki: Pki, connections_max: i
         request_headers=_names(settings),
         scratch_dir=instance.data_dir,
         platform_metrics=partial(exposition.page, instance),
+        mesh_metrics=partial(exposition.page, instance, own_paths.MESH_METRICS),
         connections_max=connections_max,
         metric_labels=allowing.parse(settings.metric_labels_allowlist),
         metric_annotations=allowing.parse(settings.metric_annotations_allowlist),

@@ -21,6 +21,8 @@ from ondol.compose.settings import Settings
 _DNS_PORT: Final = 53
 """Of the pods' name server, which knows names of the cluster and those outside."""
 _PROBE_TIMEOUT_S: Final = 0.5
+_ACCESS_LOG: Final = "access.log"
+"""The proxy's lines that Telemetries ask for, unless the setting names another file."""
 
 
 def part(instance: Instance, settings: Settings) -> Part:
@@ -105,7 +107,8 @@ def mesh_config(instance: Instance, settings: Settings) -> Any:
         resolvers=(f"{instance.bridge_address}:{_DNS_PORT}",),
         registry_only=settings.outbound_traffic_policy == "REGISTRY_ONLY",
         trace_sampling_percent=settings.trace_sampling_percent,
-        access_log=instance.log_dir / settings.access_log if settings.access_log else None,
+        access_log=instance.log_dir / (settings.access_log or _ACCESS_LOG),
+        access_log_is_on=bool(settings.access_log),
         access_log_is_text=settings.access_log_format == "text",
         node_id=f"ondol-{instance.id}",
         mark=proxy.mark(instance.id),

@@ -14,6 +14,7 @@ from ondol.mesh.kinds import (
     request_authentication,
     service_entry,
     sidecar,
+    telemetry,
     virtual_service,
     workloads,
 )
@@ -32,6 +33,7 @@ _TABLE: Final[tuple[Kind[Any], ...]] = (
     authorization_policy.KIND,
     request_authentication.KIND,
     peer_authentication.KIND,
+    telemetry.KIND,
     envoy_filter.KIND,
     proxy_config.KIND,
 )

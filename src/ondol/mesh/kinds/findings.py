@@ -21,6 +21,7 @@ SPOKEN_OTHERWISE: Final = "OND0008"
 NO_BYTES: Final = "OND0009"
 NOT_HEARD: Final = "OND0010"
 NO_TUNNEL: Final = "OND0011"
+NOT_OBSERVED: Final = "OND0012"
 
 
 def not_own(what: str, owner: str, namespace: str) -> str:

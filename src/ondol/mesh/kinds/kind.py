@@ -26,6 +26,7 @@ from ondol.mesh.xds.types import Origin
 
 S = TypeVar("S", bound=istio.Struct)
 ISTIO_VERSIONS: Final = ("v1", "v1beta1", "v1alpha3")
+TELEMETRY_VERSIONS: Final = ("v1", "v1alpha1")
 SECURITY_VERSIONS: Final = ("v1", "v1beta1")
 
 

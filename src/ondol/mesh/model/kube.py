@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from ondol.api import conditions, objects, pods
 from ondol.api.objects import Key, Object
 from ondol.base import addresses
-from ondol.contracts import cluster, mesh
+from ondol.contracts import cluster, mesh, telemetry
 from ondol.mesh.identity import spiffe
 from ondol.mesh.model import coming
 from ondol.mesh.model.coming import Coming
@@ -259,6 +259,9 @@ def _is_ready(flags: Mapping[str, Any]) -> bool:
     return flags.get("ready") is not False and not flags.get("terminating")
 
 
+_NOBODY: Final = telemetry.Workload()
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """A pod whose calls the mesh carries: what its listener is made of."""
@@ -282,6 +285,8 @@ class Client:
     """What arrives is turned to the proxy."""
     node: str = ""
     address: str = ""
+    described: telemetry.Workload = _NOBODY
+    """As statistics have it, but for its identity."""
 
 
 def client(pod: Object, namespace: Object | None) -> Client | None:
@@ -310,6 +315,7 @@ def client(pod: Object, namespace: Object | None) -> Client | None:
         is_turned=conditions.is_true(pod, mesh.POD_ARRIVALS_TURNED),
         node=str(objects.spec(pod).get("nodeName") or ""),
         address=str(objects.status(pod).get("podIP") or ""),
+        described=described(pod),
     )
 
 
@@ -328,12 +334,33 @@ def canonical_name(pod: Object) -> str:
     for label in (mesh.CANONICAL_NAME, "app.kubernetes.io/name", "app"):
         if labels.get(label):
             return labels[label]
-    owner = objects.controller_of(pod)
+    return workload_name(pod)
+
+
+def workload_name(pod: Object) -> str:
+    """What made the pod: a Deployment and not its ReplicaSet, or else the pod itself."""
+    labels, owner = objects.labels(pod), objects.controller_of(pod)
     if owner is None:
         return objects.name(pod)
     name, _, suffix = str(owner["name"]).rpartition("-")
     is_of_deployment = owner.get("kind") == "ReplicaSet" and labels.get("pod-template-hash") == suffix
     return name if is_of_deployment else str(owner["name"])
+
+
+def described(pod: Object) -> telemetry.Workload:
+    """The pod's workload as Istio's metrics name it, but for its identity.
+
+    Pods that nothing made are one workload by their labels, however many come and go.
+    """
+    labels = objects.labels(pod)
+    return telemetry.Workload(
+        name=workload_name(pod) if objects.controller_of(pod) is not None else canonical_name(pod),
+        namespace=objects.namespace(pod),
+        app=labels.get("app", ""),
+        version=labels.get("version", ""),
+        canonical_service=canonical_name(pod),
+        canonical_revision=canonical_revision(pod),
+    )
 
 
 def canonical_revision(pod: Object) -> str:

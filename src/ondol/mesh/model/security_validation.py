@@ -32,7 +32,7 @@ _REPLACED: Final = {
 
 
 def authorization_policy(spec: security.AuthorizationPolicySpec, _subject: Subject) -> Iterator[Problem]:
-    yield from _attached(spec)
+    yield from attached(spec)
     yield from map(Problem, _action(spec))
     for index, rule in enumerate(spec.rules):
         for text in _rule(rule):
@@ -43,7 +43,7 @@ def authorization_policy(spec: security.AuthorizationPolicySpec, _subject: Subje
 
 
 def request_authentication(spec: security.RequestAuthenticationSpec, _subject: Subject) -> Iterator[Problem]:
-    yield from _attached(spec)
+    yield from attached(spec)
     for index, rule in enumerate(spec.jwt_rules):
         for text in _jwt_rule(rule):
             yield Problem(f"spec.jwtRules[{index}]: {text}")
@@ -69,7 +69,8 @@ def peer_authentication(spec: security.PeerAuthenticationSpec, _subject: Subject
 # What an object is for
 
 
-def _attached(spec: security.Attached) -> Iterator[Problem]:
+def attached(spec: security.Attached) -> Iterator[Problem]:
+    """What is wrong with the selector or the targets of an object."""
     chosen = (spec.selector is not None, spec.target_ref is not None, bool(spec.target_refs))
     if sum(chosen) > 1:
         yield Problem("only one of targetRefs or selector can be set")

@@ -22,7 +22,9 @@ from ondol.mesh.translate.registry import Rule
 AUTHORIZATION: Final = "AuthorizationPolicy"
 REQUEST: Final = "RequestAuthentication"
 PEER: Final = "PeerAuthentication"
+TELEMETRY: Final = "Telemetry"
 KINDS: Final = (AUTHORIZATION, REQUEST, PEER)
+"""Those that ask something of calls that arrive."""
 GATEWAY_NAME: Final = "gateway.networking.k8s.io/gateway-name"
 """Label of a pod that is a Gateway's."""
 _GATEWAY_GROUP: Final = "gateway.networking.k8s.io"
@@ -79,7 +81,7 @@ class Workloads:
 
 def names_services(rules: Mapping[str, Sequence[Rule[Any]]]) -> bool:
     """Whether an object is for what stands behind a Service."""
-    kinds = (AUTHORIZATION, REQUEST)
+    kinds = (AUTHORIZATION, REQUEST, TELEMETRY)
     return any(rule.spec.targets for kind in kinds for rule in rules.get(kind, ()))
 
 

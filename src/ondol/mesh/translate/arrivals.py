@@ -15,9 +15,10 @@ from typing import Final
 
 from ondol.mesh.model.kube import Client, Protocol
 from ondol.mesh.policy import Mode, PeerModes, WorkloadPolicy, dialled, harden
-from ondol.mesh.translate import chains, clusters, listeners, mutual, wire
+from ondol.mesh.translate import chains, clusters, listeners, mutual, observing, statistics, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Observation
+from ondol.mesh.translate.observing import Observation
+from ondol.mesh.translate.statistics import Reporter
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15006
@@ -57,6 +58,10 @@ class Guard:
     """Some of the pods are not turned yet: callers of the mesh may still come without TLS."""
     prefix: str = ""
     """What the names of its filters' resources begin with."""
+    described: str = ""
+    """As statistics have it (`contracts.telemetry.Workload`)."""
+    service: str = ""
+    """The host of its first Service, if it has any."""
 
 
 def slot(guard: Guard, index: int) -> str:
@@ -96,16 +101,17 @@ def shared(
     `decides`: the filters that decide about connections that are not HTTP; `unread`, about those of which
     nobody declared that they are not.
     """
+    plain, secured = observation.by(Reporter.PLAIN), observation.by(Reporter.MUTUAL)
     filter_chains = [
-        chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, observation),
-        _http(_PLAIN_HTTP, guard, policy, observation),
-        _tcp(_PLAIN_TCP, decides, observation),
-        _tcp(_PLAIN_UNREAD, unread, observation),
+        chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, plain),
+        _http(_PLAIN_HTTP, guard, policy, plain),
+        _tcp(_PLAIN_TCP, decides, plain),
+        _tcp(_PLAIN_UNREAD, unread, plain),
     ]
     for chain in (
-        _http(_MUTUAL_HTTP, guard, policy, observation),
-        _tcp(_MUTUAL_TCP, decides, observation),
-        _tcp(_MUTUAL_UNREAD, unread, observation),
+        _http(_MUTUAL_HTTP, guard, policy, secured),
+        _tcp(_MUTUAL_TCP, decides, secured),
+        _tcp(_MUTUAL_UNREAD, unread, secured),
     ):
         chain.transport_socket.CopyFrom(mutual.downstream(guard.identity, guard.trust_domain))
         filter_chains.append(chain)
@@ -117,6 +123,7 @@ def shared(
     return wire.encode(
         m.listener.Listener(
             stat_prefix="arrivals",
+            metadata=statistics.workload(guard.described, guard.service),
             traffic_direction=m.base.INBOUND,
             listener_filters=looking,
             listener_filters_timeout=m.duration(_LOOK_MS),
@@ -158,7 +165,9 @@ def _http(
         stat_prefix=f"arrivals.{guard.namespace}/{guard.workload}",
         route_config=_onwards(),
         http_filters=[
+            *([statistics.heard()] if is_mutual else []),
             *(_slot(guard, index) for index in range(SLOTS)),
+            statistics.grpc_messages(),
             m.hcm.HttpFilter(name="envoy.filters.http.router", typed_config=m.any_of(m.router.Router())),
         ],
         use_remote_address=m.boolean(False),
@@ -169,7 +178,7 @@ def _http(
         ),
         proxy_100_continue=True,
         upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        access_log=chains.access_log(observation),
+        access_log=observing.of_requests(observation),
         generate_request_id=m.boolean(False),
         preserve_external_request_id=True,
     )

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeAlias
 
-from ondol.contracts import proxy
 from ondol.mesh import mirrors
 from ondol.mesh.model import istio
-from ondol.mesh.translate import clusters, matches, mutual
+from ondol.mesh.translate import clusters, matches, mutual, observing, statistics
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.observing import Identity, Observation
 from ondol.mesh.xds.types import Origin
 
 PASSTHROUGH: Final = "passthrough"
 INSPECT: Final = "inspect"
 INSPECT_NAMES: Final = "inspect-names"
 NO_HOST: Final = "no-host.invalid"
-_RECEIVER: Final = "http://observe/v1/traces"
 _CARRIED: Final = {
     "envoy.filters.listener.original_dst.local_ip": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
@@ -32,65 +30,6 @@ _CARRIED: Final = {
 """What the original_dst filter of the inner listener reads, and where the outer one has it from."""
 _SET_FILTER_STATE: Final = "envoy.filters.network.set_filter_state"
 _LISTENS_IN: Final = "%FILTER_STATE(envoy.network.network_namespace:PLAIN)%"
-_LOG_FIELDS: Final = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(:METHOD)%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
-    "response_code": "%RESPONSE_CODE%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "response_code_details": "%RESPONSE_CODE_DETAILS%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "duration_ms": "%DURATION%",
-    "upstream_host": "%UPSTREAM_HOST%",
-    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
-    "route_name": "%ROUTE_NAME%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "trace_id": "%TRACE_ID%",
-    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
-}
-
-
-_LOG_TEXT: Final = (
-    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
-    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "
-    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% '
-    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
-    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% '
-    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
-    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-)
-"""The fields and order of Istio's default, for whoever reads such lines already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """How calls are observed; the same for every listener."""
-
-    traces: str = ""
-    """Address of the receiver of spans, as the `otlp` cluster has it; none are made without it."""
-    sampling_percent: float = 100.0
-    access_log: Path | None = None
-    access_log_is_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """As whom calls are traced and counted, and by what rules may tell callers apart."""
-
-    workload: str
-    namespace: str
-    revision: str
-    labels: str = ""
-    """As `matches.labels_text` writes them."""
-    spiffe: str = ""
-    """The identity that its calls carry."""
-
-    @property
-    def stat_prefix(self) -> str:
-        return f"{self.namespace}/{self.workload}".replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +130,7 @@ def http(
             _http_filter("envoy.filters.http.cors", m.cors.Cors()),
             _http_filter("envoy.filters.http.fault", m.fault.HTTPFault()),
             *_resolving(names),
+            statistics.grpc_messages(),
             # Cluster names are for our own statistics: no header of ours goes to the application.
             _http_filter("envoy.filters.http.router", m.router.Router()),
         ],
@@ -206,7 +146,7 @@ def http(
         # Whether a large body is wanted is for the server to say, not for the proxy.
         proxy_100_continue=True,
         upgrade_configs=[m.hcm.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        access_log=access_log(observation),
+        access_log=observing.of_requests(observation),
     )
     if tells_client:
         manager.forward_client_cert_details = m.hcm.HttpConnectionManager.SANITIZE_SET
@@ -214,8 +154,9 @@ def http(
         details.subject.value = True
         details.cert, details.dns, details.uri = True, True, True
     if observation.traces:
-        manager.tracing.CopyFrom(_tracing(identity, observation))
+        manager.tracing.CopyFrom(observing.tracing(identity, observation))
         manager.generate_request_id.value = True
+        observing.request_id(manager, observation)
     manager.server_header_transformation = m.hcm.HttpConnectionManager.PASS_THROUGH
     filters = [_filter("envoy.filters.network.http_connection_manager", manager)]
     states = m.set_filter_state.Config(on_new_connection=[mutual.state(mutual.SPEAKS, mutual.HTTP)])
@@ -255,7 +196,8 @@ def tcp(
 def carry(name: str, way: Way, observation: Observation) -> m.listener_components.FilterChain:
     """A chain that carries bytes to clusters, to each its share of the connections."""
     limits = way.limits
-    proxy = m.tcp_proxy.TcpProxy(stat_prefix="tcp", access_log=access_log(observation))
+    proxy = m.tcp_proxy.TcpProxy(stat_prefix="tcp", access_log=observing.of_connections(observation))
+    proxy.access_log_options.flush_access_log_on_connected = True
     if len(way.clusters) == 1:
         proxy.cluster = way.clusters[0][0]
     else:
@@ -344,54 +286,6 @@ def _constant(key: str, text: str) -> m.filter_state_value.FilterStateValue:
 
 def _http_filter(name: str, config: m.Message) -> m.hcm.HttpFilter:
     return m.hcm.HttpFilter(name=name, typed_config=m.any_of(config))
-
-
-def _tracing(identity: Identity, observation: Observation) -> m.hcm.HttpConnectionManager.Tracing:
-    service = m.http_service.HttpService()
-    service.http_uri.uri = _RECEIVER  # a name alone: where it is, is the cluster's affair
-    service.http_uri.cluster = clusters.OTLP
-    service.http_uri.timeout.CopyFrom(m.duration(1000))
-    detector = m.static_detector.StaticConfigResourceDetectorConfig(
-        attributes={"service.namespace": identity.namespace, "service.version": identity.revision}
-    )
-    config = m.opentelemetry.OpenTelemetryConfig(http_service=service, service_name=identity.workload)
-    config.resource_detectors.append(
-        m.extension.TypedExtensionConfig(
-            name="envoy.tracers.opentelemetry.resource_detectors.static_config",
-            typed_config=m.any_of(detector),
-        )
-    )
-    tracing = m.hcm.HttpConnectionManager.Tracing(
-        provider=m.tracer.Tracing.Http(name="envoy.tracers.opentelemetry", typed_config=m.any_of(config)),
-        spawn_upstream_span=m.boolean(True),
-        custom_tags=[
-            m.tags.CustomTag(tag=tag, literal=m.tags.CustomTag.Literal(value=value))
-            for tag, value in (
-                ("istio.canonical_service", identity.workload),
-                ("istio.canonical_revision", identity.revision),
-                ("istio.namespace", identity.namespace),
-            )
-        ],
-    )
-    path = {"key": clusters.METADATA, "path": [{"key": clusters.CANONICAL}]}
-    called = {"tag": proxy.CALLEE_ATTRIBUTE, "metadata": {"kind": {"cluster": {}}, "metadataKey": path}}
-    m.parse(called, tracing.custom_tags.add())
-    tracing.random_sampling.value = observation.sampling_percent
-    return tracing
-
-
-def access_log(observation: Observation) -> list[m.accesslog.AccessLog]:
-    if observation.access_log is None:
-        return []
-    config = m.file_log.FileAccessLog(path=str(observation.access_log))
-    if observation.access_log_is_text:
-        config.log_format.text_format_source.inline_string = _LOG_TEXT
-    else:
-        config.log_format.json_format.update(_LOG_FIELDS)
-        config.log_format.omit_empty_values = True
-    return [
-        m.accesslog.AccessLog(name="envoy.access_loggers.file", typed_config=m.any_of(config)),
-    ]
 
 
 def take(chain: str) -> m.matcher.Matcher.OnMatch:

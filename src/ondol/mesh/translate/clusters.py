@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ondol.api.objects import Key
-from ondol.contracts import proxy
+from ondol.contracts import proxy, telemetry
 from ondol.mesh import bootstrap
 from ondol.mesh.model import istio
 from ondol.mesh.model.coming import Coming
 from ondol.mesh.model.istio import milliseconds
 from ondol.mesh.model.kube import Endpoint, Protocol
-from ondol.mesh.translate import locality, mutual, origination
+from ondol.mesh.translate import locality, mutual, origination, statistics
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.locality import Group
 
@@ -31,6 +31,7 @@ _KEEPALIVE_TIMEOUT: Final = "20s"
 _NO_KEY: Final = "mesh.warmup.aggression"
 """A key of the runtime that nobody sets; the proxy asks for one."""
 _UNLIMITED: Final = 2**32 - 1
+_NOBODY: Final[Mapping[Key, str]] = {}
 _LB: Final = {
     None: m.cluster.Cluster.LEAST_REQUEST,
     "UNSPECIFIED": m.cluster.Cluster.LEAST_REQUEST,
@@ -39,7 +40,7 @@ _LB: Final = {
     "ROUND_ROBIN": m.cluster.Cluster.ROUND_ROBIN,
     "RANDOM": m.cluster.Cluster.RANDOM,
 }
-METADATA: Final = "istio"
+METADATA: Final = statistics.METADATA
 CANONICAL: Final = "canonical_service"
 """Where a cluster's metadata have what traces call it."""
 
@@ -125,10 +126,11 @@ def says_how(policy: istio.TrafficPolicy) -> bool:
     return is_other or policy.proxy_protocol is not None
 
 
-def call(cluster: m.cluster.Cluster, name: str) -> None:
-    """Say what traces are to call it, if that is not what its own name says (`chains`)."""
-    if name:
-        m.parse({"filterMetadata": {METADATA: {CANONICAL: name}}}, cluster.metadata)
+def call(cluster: m.cluster.Cluster, name: str, namespace: str = "") -> None:
+    """Say what traces are to call it, if that is not what its own name says, and whose a host outside is."""
+    texts = {CANONICAL: name, telemetry.NAMESPACE: namespace}
+    if stated := {key: text for key, text in texts.items() if text}:
+        m.parse({"filterMetadata": {METADATA: stated}}, cluster.metadata)
 
 
 def _ms(text: str | None, default: int) -> int:
@@ -286,11 +288,14 @@ def _seconds(text: str | None, field: str, default: int) -> int:
 
 
 def load_assignment(
-    name: str, groups: Iterable[Group], guarded: Callable[[Endpoint], bool] = lambda _: False
+    name: str,
+    groups: Iterable[Group],
+    guarded: Callable[[Endpoint], bool] = lambda _: False,
+    workloads: Mapping[Key, str] = _NOBODY,
 ) -> m.endpoint.ClusterLoadAssignment:
     """The endpoints of a cluster, in an order of their own so that equal sets are equal bytes.
 
-    Those that are `guarded` are dialled with mutual TLS.
+    Those that are `guarded` are dialled with mutual TLS. `workloads`: of pods, as statistics have them.
     """
     listed = list(groups)
     is_weighted = any(each.weight != 1 for group in listed for each in group.endpoints)
@@ -302,15 +307,18 @@ def load_assignment(
                 setattr(added.locality, field, text)
         if group.weight:
             added.load_balancing_weight.value = group.weight
-        weights: dict[tuple[str, int, bool], int] = {}
+        weights: dict[tuple[str, int, bool, str], int] = {}
         for each in group.endpoints:
-            place = (each.address, each.port, guarded(each))
+            workload = workloads.get(each.pod, "") if each.pod is not None else ""
+            place = (each.address, each.port, guarded(each), workload)
             weights[place] = max(each.weight, weights.get(place, 0))
-        for (host, port, is_guarded), weight in sorted(weights.items()):
+        for (host, port, is_guarded, workload), weight in sorted(weights.items()):
             balanced = added.lb_endpoints.add()
             balanced.endpoint.address.CopyFrom(m.socket(host, port))
             if is_guarded:
                 mutual.endpoint_metadata(balanced)
+            if workload:
+                balanced.metadata.filter_metadata[METADATA].update({statistics.WORKLOAD: workload})
             if is_weighted:
                 balanced.load_balancing_weight.value = weight
     return message

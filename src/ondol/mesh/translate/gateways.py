@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from ondol.api.objects import Key
 from ondol.contracts import ingress as contract
+from ondol.contracts import telemetry
 from ondol.contracts.proxy import cluster_name
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model import istio
@@ -25,17 +26,20 @@ from ondol.mesh.translate import (
     listeners,
     reach,
     servers,
+    statistics,
     tables,
     termination,
     wire,
 )
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Observation, Way
+from ondol.mesh.translate.chains import Way
 from ondol.mesh.translate.credentials import Credentials
 from ondol.mesh.translate.destinations import Destinations
+from ondol.mesh.translate.observing import Identity, Observation
 from ondol.mesh.translate.registry import Gateway, Registry, VirtualService, blaming
 from ondol.mesh.translate.rules import Admission
 from ondol.mesh.translate.servers import Carriage, Servers
+from ondol.mesh.translate.telemetry import Observed
 from ondol.mesh.translate.termination import Termination
 from ondol.mesh.xds.types import Origin, Resource
 
@@ -78,21 +82,34 @@ def listener_name(port: int) -> str:
 
 def ingress(
     config: MeshConfig,
-    observation: Observation,
+    observed: Observed,
     maker: tables.Tables,
     asked: Asked,
     port_problem: Callable[[int], str],
 ) -> Ingress:
     """Everything of the ingress; `port_problem` says of a port why it is not opened, or nothing."""
     parts = Ingress()
-    identity = Identity(reach.INGRESS_WORKLOAD, config.ingress_namespace, "latest", spiffe=asked.spiffe)
+    identity = _identity(config.ingress_namespace, asked.spiffe)
     binds = {servers.INGRESS_PORT: config.ingress_port, servers.INGRESS_TLS_PORT: config.ingress_tls_port}
     for number, here in asked.gateways.items():
         if not here or port_problem(number):
             continue  # of a version that was served before this was refused
         place = listeners.IngressPort(config.ingress_address, binds.get(number, number), number)
-        _Port(place, here, asked, maker, parts, identity, observation).make()
+        _Port(place, here, asked, maker, parts, identity, observed).make()
     return parts
+
+
+def _identity(namespace: str, spiffe: str) -> Identity:
+    """Statistics call the ingress as they call Istio's, which has a workload of its own."""
+    described = telemetry.Workload(
+        reach.INGRESS_WORKLOAD,
+        reach.ISTIO_SYSTEM,
+        spiffe,
+        app=reach.INGRESS_WORKLOAD,
+        canonical_service=reach.INGRESS_WORKLOAD,
+        canonical_revision="latest",
+    )
+    return Identity(reach.INGRESS_WORKLOAD, namespace, "latest", spiffe=spiffe, described=described.packed())
 
 
 @dataclass(slots=True)
@@ -105,7 +122,7 @@ class _Port:
     maker: tables.Tables
     parts: Ingress
     identity: Identity
-    observation: Observation
+    observed: Observed
     origins: dict[Origin, None] = field(default_factory=dict)
     admissions: Sequence[Admission] = ()
 
@@ -113,8 +130,13 @@ class _Port:
     def name(self) -> str:
         return listener_name(self.place.number)
 
+    @property
+    def observation(self) -> Observation:
+        return self.observed.outbound
+
     def make(self) -> None:
         self.origins = dict.fromkeys(gateway.origin for gateway, _ in self.servers)
+        self.origins.update(dict.fromkeys(self.observed.origins))
         every = self.maker.admissions(self.name, self.servers, self.asked.rules)
         self.admissions = [each for each in every if not each.holder]
         first = self.servers[0][1]
@@ -134,6 +156,7 @@ class _Port:
         message = m.listener.Listener(
             name=self.name,
             stat_prefix=self.name.replace("|", "_").replace("-", "_"),
+            metadata=statistics.workload(self.identity.described),
             traffic_direction=m.base.OUTBOUND,
             address=m.socket(self.place.address, self.place.bind),
             # Shared, two platforms on this machine would take each other's calls at random: better refused.

@@ -12,7 +12,7 @@ from ondol.mesh.config import MeshConfig
 from ondol.mesh.identity import spiffe
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Service, ServicePort, Slice
-from ondol.mesh.translate import callers, clusters, mutual, outside, registry, wire
+from ondol.mesh.translate import callers, clusters, mutual, outside, registry, statistics, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.guards import Guards
 from ondol.mesh.translate.registry import Registry
@@ -119,6 +119,8 @@ def service_clusters(
                         mutual.to_guarded(cluster, peers, sni, http=_speaks_http(port.protocol))
                         if service.coming is not None:
                             clusters.wait_for(cluster, service.coming)
+                        if port.is_http:
+                            statistics.tell_guarded(cluster)
                     resources[cluster.name] = resource(cluster.name, cluster, origins)
     return resources
 
@@ -147,7 +149,8 @@ def _service_cluster(
     if service.origins:
         cluster.alt_stat_name = outside.statistic_name(place)
     # Of a host outside traces have the whole name, of a Service the first label.
-    clusters.call(cluster, service.canonical or (host if service.origins else ""))
+    namespace = service.origins[0].namespace if service.origins else ""
+    clusters.call(cluster, service.canonical or (host if service.origins else ""), namespace)
     return cluster
 
 
@@ -171,5 +174,6 @@ def assignments(
                 chosen = clusters.in_subset(behind, labels, current.labels)
                 near = current.by_place((service.host, subset, port.number, scope), chosen)
                 is_mutual = partial(guards.is_mutual, of=service)
-                resources[name] = resource(name, clusters.load_assignment(name, near, is_mutual))
+                assigned = clusters.load_assignment(name, near, is_mutual, current.workloads)
+                resources[name] = resource(name, assigned)
     return resources

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +16,9 @@ from ondol.mesh.policy import Context, Policies, WorkloadPolicy, selection
 from ondol.mesh.translate import arrivals, filters, guards, mutual, registry, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.cache import Cache
-from ondol.mesh.translate.chains import Observation
 from ondol.mesh.translate.guards import Guarded, Guards
 from ondol.mesh.translate.registry import Registry
+from ondol.mesh.translate.telemetry import Observed
 from ondol.mesh.translate.world import PodPlan, World
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Resource
@@ -68,7 +68,7 @@ class Guarding:
         return replace(listed, coming=guards.coming(self._selector.services, policies, listed, namespaces))
 
     def resources(
-        self, current: Registry, guarded_pods: Guards, observation: Observation
+        self, current: Registry, guarded_pods: Guards, observed: Callable[[Client], Observed]
     ) -> dict[types.TypeUrl, dict[str, Resource]]:
         """Listeners of guarded pods, the filters in their slots, and the clusters that those ask."""
         if not guarded_pods.pods:
@@ -82,7 +82,7 @@ class Guarding:
                 decides = self._deciding(each, context)
                 slots |= self._filters(each, decides)
                 chosen = current.filters.on_arrivals(each.client.key.namespace, each.client.labels)
-                listener = self._listener(each, decides, observation, chosen)
+                listener = self._listener(each, decides, observed(each.client), chosen)
                 listeners[listener.name] = listener
         for policy in {id(each.policy): each.policy for each in guarded_pods.pods.values()}.values():
             asked |= {each.name: _resource(each) for each in policy.jwks_clusters(context)}
@@ -105,15 +105,19 @@ class Guarding:
         )
 
     def _listener(
-        self, of: Guarded, decides: _Deciding, observation: Observation, chosen: filters.Chosen
+        self, of: Guarded, decides: _Deciding, observed: Observed, chosen: filters.Chosen
     ) -> Resource:
         client, guard, policy = of.client, of.guard, of.policy
         patches = tuple(each.rule.origin for each in chosen)
-        key = (guard.prefix, guard.identity, guard.ports, policy, id(decides), patches)
-        make_body = partial(arrivals.shared, guard, policy, decides.connections, decides.unread, observation)
+        told = (guard.described, guard.service, observed)
+        key = (guard.prefix, guard.identity, guard.ports, told, policy, id(decides), patches)
+        make_body = partial(
+            arrivals.shared, guard, policy, decides.connections, decides.unread, observed.inbound
+        )
         make_patched = partial(filters.arriving, make_body, chosen, arrivals.slots(guard))
         shared = self._cache.of_translation.get(("arrivals", *key), make_patched, decides)
-        make = partial(arrivals.pod, client, self._config.netns_dir, shared[0], policy.origins, shared[1])
+        blamed = (*shared[1], *observed.origins)
+        make = partial(arrivals.pod, client, self._config.netns_dir, shared[0], policy.origins, blamed)
         return self._cache.of_translation.get(
             ("pod-arrivals", client.key, client.uid, id(shared)), make, shared
         )

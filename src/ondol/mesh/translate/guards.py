@@ -184,15 +184,18 @@ def _guard(
 ) -> Guard:
     prefix = _prefix(client)
     namespace = client.key.namespace
+    identity = spiffe.identity(trust_domain, namespace, client.account)
     return Guard(
         namespace,
         client.workload,
-        spiffe.identity(trust_domain, namespace, client.account),
+        identity,
         trust_domain,
         tuple(sorted(_ports(client, services).items())),
         policy.peers,
         prefix in opening,
         prefix,
+        client.described._replace(principal=identity).packed(),
+        services[0].host if services else "",
     )
 
 

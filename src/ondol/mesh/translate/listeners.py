@@ -16,9 +16,10 @@ from typing import Final
 from ondol.contracts import proxy
 from ondol.contracts.proxy import outbound_socket
 from ondol.mesh.model.kube import Client
-from ondol.mesh.translate import chains, clusters, outside, trees, wire
+from ondol.mesh.translate import chains, clusters, outside, statistics, trees, wire
 from ondol.mesh.translate import messages as m
-from ondol.mesh.translate.chains import Identity, Layout, Limits, Observation, Way
+from ondol.mesh.translate.chains import Layout, Limits, Way
+from ondol.mesh.translate.observing import Identity, Observation
 from ondol.mesh.xds.types import Origin, Resource
 
 POD_PORT: Final = 15001
@@ -76,6 +77,7 @@ def shared(common: Common, identity: Identity, tables: dict[int, str]) -> bytes:
     filter_chains += _reading(ports, layout, identity, tables, observation)
     own = m.listener.Listener(
         stat_prefix="pods",
+        metadata=statistics.workload(identity.described),
         traffic_direction=m.base.OUTBOUND,
         listener_filters=[_original_dst()],
         filter_chains=[chains.of_a_pod(each, identity.spiffe) for each in filter_chains],
@@ -85,7 +87,7 @@ def shared(common: Common, identity: Identity, tables: dict[int, str]) -> bytes:
 
 def inspector_name(identity: Identity) -> str:
     """Of the listener, and of the cluster that leads to it."""
-    text = f"{identity.revision}\0{identity.labels}\0{identity.spiffe}".encode()
+    text = f"{identity.revision}\0{identity.labels}\0{identity.spiffe}\0{identity.described}".encode()
     return f"inspect|{identity.namespace}/{identity.workload}|{wire.digest(text)}"
 
 
@@ -104,6 +106,7 @@ def inspector(common: Common, identity: Identity, tables: dict[int, str]) -> Res
         m.listener.Listener(
             name=name,
             stat_prefix="inspect",
+            metadata=statistics.workload(identity.described),
             traffic_direction=m.base.OUTBOUND,
             internal_listener=m.listener.Listener.InternalListenerConfig(),
             listener_filters=[_original_dst(), *looks],
@@ -131,6 +134,7 @@ def names_inspector(common: Common, identity: Identity) -> Resource:
         m.listener.Listener(
             name=name,
             stat_prefix="names",
+            metadata=statistics.workload(identity.described),
             traffic_direction=m.base.OUTBOUND,
             internal_listener=m.listener.Listener.InternalListenerConfig(),
             listener_filters=[_original_dst(), tls_inspector()],
@@ -236,6 +240,7 @@ def outbound(folder: Path, port: int, table: str, identity: Identity, observatio
     listener = m.listener.Listener(
         name=name,
         stat_prefix=f"outbound_{port}",
+        metadata=statistics.workload(identity.described),
         traffic_direction=m.base.OUTBOUND,
         address=m.pipe(folder / outbound_socket(port), mode=0o600),
         filter_chains=[chains.on_the_host(chain, identity.spiffe)],
@@ -263,6 +268,7 @@ def ingress(
     listener = m.listener.Listener(
         name=name,
         stat_prefix=f"ingress_{port.number}",
+        metadata=statistics.workload(identity.described),
         traffic_direction=m.base.OUTBOUND,
         address=m.socket(port.address, port.bind),
         # Shared, two platforms on this machine would take each other's calls at random: better refused.

@@ -36,6 +36,9 @@ from envoy.config.route.v3 import route_pb2 as route
 from envoy.config.trace.v3 import http_tracer_pb2 as tracer
 from envoy.config.trace.v3 import opentelemetry_pb2 as opentelemetry
 from envoy.extensions.access_loggers.file.v3 import file_pb2 as file_log
+from envoy.extensions.access_loggers.filters.cel.v3 import (
+    cel_pb2 as _cel_filter,  # noqa: F401 - known by it when it is parsed
+)
 from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dynamic_cluster
 from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2 as dns_cache
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
@@ -44,9 +47,13 @@ from envoy.extensions.filters.http.cors.v3 import cors_pb2 as cors
 from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import dynamic_forward_proxy_pb2 as dynamic_names
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2 as ext_authz
 from envoy.extensions.filters.http.fault.v3 import fault_pb2 as fault
+from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2 as header_mutation
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2 as header_to_metadata
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_authn
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2 as router
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2 as upstream_codec
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2 as http_inspector
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2 as original_dst
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2 as tls_inspector
@@ -67,6 +74,7 @@ from envoy.extensions.matching.common_inputs.transport_socket.v3 import (
 )
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2 as cares
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2 as uri_template
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2 as request_ids
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as previous_hosts
 from envoy.extensions.retry.priority.previous_priorities.v3 import (
     previous_priorities_config_pb2 as previous_priorities,
@@ -134,7 +142,10 @@ __all__ = [
     "fraction",
     "from_ads",
     "grpc_service",
+    "grpc_stats",
     "hcm",
+    "header_mutation",
+    "header_to_metadata",
     "http_inspector",
     "http_options",
     "http_rbac",
@@ -168,6 +179,7 @@ __all__ = [
     "raw_buffer",
     "rbac",
     "regex",
+    "request_ids",
     "route",
     "router",
     "routes",
@@ -188,6 +200,7 @@ __all__ = [
     "typed",
     "typed_struct",
     "upstream",
+    "upstream_codec",
     "uri_template",
     "value_matcher",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ondol.base import regexp
-from ondol.contracts import proxy
+from ondol.contracts import proxy, telemetry
 from ondol.mesh import bootstrap, mirrors
 from ondol.mesh.model import envoy_filter
 from ondol.mesh.model.istio import Refused
@@ -30,7 +30,7 @@ INBOUND: Final = "SIDECAR_INBOUND"
 GATEWAY: Final = "GATEWAY"
 CONTEXTS: Final = ("ANY", OUTBOUND, INBOUND, GATEWAY)
 """What there is to patch; a context that is none of these is refused."""
-VERSION: Final = "1.31.0"
+VERSION: Final = telemetry.VERSION
 """As whose proxy ours answers to `proxyVersion`."""
 _MESSAGES: Final[Mapping[str, type[m.Message]]] = {
     "LISTENER": m.listener.Listener,

@@ -13,6 +13,7 @@ from typing import Any
 from ondol.api import objects
 from ondol.api.objects import Key, Object
 from ondol.contracts import cluster, proxy
+from ondol.mesh.identity import spiffe
 from ondol.mesh.kinds.kind import Kind, Kinds, Provided, no_services
 from ondol.mesh.model import kube
 from ondol.mesh.model.kube import Service, Slice
@@ -49,9 +50,16 @@ class Sources:
             if service.host not in of_kubernetes:
                 self._add_provided(current, service, view)
         current.labels = {objects.key(pod): objects.labels(pod) for pod in world.pods}
+        current.workloads = dict(self._workloads(world))
         current.nodes = {objects.name(node): locality.of_node(objects.labels(node)) for node in world.nodes}
         current.add_policies(world.destination_rules)
         return current
+
+    def _workloads(self, world: World) -> Iterator[tuple[Key, str]]:
+        domain = world.options.trust_domain
+        for pod in world.pods:
+            text = self._get(("described", id(pod), domain), partial(_described, pod, domain), pod)
+            yield objects.key(pod), text
 
     # WorkloadEntries
 
@@ -120,6 +128,11 @@ class Sources:
 
 def _with_workloads(service: Service, members: Sequence[Member]) -> Provided:
     return replace(service, is_outside=True), provided.slice_of(service.ports, members)
+
+
+def _described(pod: Object, trust_domain: str) -> str:
+    principal = spiffe.identity(trust_domain, objects.namespace(pod), spiffe.account(pod))
+    return kube.described(pod)._replace(principal=principal).packed()
 
 
 def _slice(obj: Object) -> Slice:

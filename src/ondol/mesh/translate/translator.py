@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ondol.api import objects
 from ondol.api.objects import Key
+from ondol.contracts import telemetry
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.identity import spiffe
 from ondol.mesh.kinds import KINDS
@@ -41,12 +42,14 @@ from ondol.mesh.translate import (
     tables,
 )
 from ondol.mesh.translate.cache import Cache
-from ondol.mesh.translate.chains import Identity, Layout, Observation
+from ondol.mesh.translate.chains import Layout
 from ondol.mesh.translate.connections import Connections, Profile
 from ondol.mesh.translate.governed import Governed
 from ondol.mesh.translate.guarding import Guarding
 from ondol.mesh.translate.guards import Guards
 from ondol.mesh.translate.matches import MESH, Caller
+from ondol.mesh.translate.observed import Observing
+from ondol.mesh.translate.observing import Identity
 from ondol.mesh.translate.patches import Table
 from ondol.mesh.translate.registry import Registry, Rule
 from ondol.mesh.translate.rules import MeshRules
@@ -100,20 +103,16 @@ class Translator:
         """Of the era before: one that is equal stays the same object, for whoever goes by identity."""
         self._era: _Era | None = None
         self._guarding = Guarding(config, self.cache)
-        self._observation = Observation(
-            config.observe_address,
-            config.trace_sampling_percent,
-            config.access_log,
-            config.access_log_is_text,
-        )
+        self._observing = Observing(config, self.cache)
 
     def translate(self, world: World) -> Translation:
         current = self._registry(world)
         clients = self._clients(world)
+        self._observing.use(world, current)
         guards = self._guarding.guards(world, current, clients, roots(self._config))
         era = self._era_of(world, current, governed.mutual_services(current, guards))
         listeners_of_pods, tables_in_use, plans = self._pods(clients, era, current)
-        arrived = self._guarding.resources(era.registry, guards, self._observation)
+        arrived = self._guarding.resources(era.registry, guards, self._observing.of)
         plans = guarding.completed(plans, guards)
         own_listeners = self._outbound(era, tables_in_use)
         inspectors = sorted({each for plan in plans.values() for each in plan.inspectors})
@@ -168,6 +167,7 @@ class Translator:
             tuple(sorted(mutual_services.items())),
             world.options.trust_domain,
             current.places,
+            self._observing.ingress,
             tuple(rule.origin for rule in wide),
         )
         if self._era is None or self._era.key != key:
@@ -261,7 +261,9 @@ class Translator:
             labels = _labels(current, service) if each.has_subsets or current.places else []
             where = tuple(current.nodes.items()) if current.places else ()
             guarded = guards.state((each for view in views for _, each in view), service.key)
-            key = ("endpoints", id(service), each.origins, where, guarded, *map(id, (*views, *labels)))
+            workloads = tuple(_workloads(current, service))
+            views_and_labels = map(id, (*views, *labels))
+            key = ("endpoints", id(service), each.origins, where, guarded, workloads, *views_and_labels)
             make = partial(governed.assignments, current, each, views, guards)
             assigned.update(self.cache.of_translation.get(key, make, (service, views, labels)))
         return assigned
@@ -387,17 +389,21 @@ class Translator:
         """The pod's own, then its workload's for what is undeclared and for what goes by TLS' name."""
         get, namespace = self.cache.of_translation.get, client.key.namespace
         chosen = era.filters.on_listeners(namespace, client.labels)
+        observed = self._observing.of(client)
         labels = matches.labels_text(client.labels)
         own_name = spiffe.identity(era.trust_domain, namespace, client.account)
-        identity = Identity(client.workload, namespace, client.revision, labels, own_name)
-        key = (id(layout), identity, suffix, *names.values(), *(each.rule.origin for each in chosen))
-        make_common = partial(listeners.common, layout, self._observation, suffix, own_name)
-        common = get(("common", id(layout), suffix, own_name), make_common, layout)
+        described = client.described._replace(principal=own_name).packed()
+        identity = Identity(client.workload, namespace, client.revision, labels, own_name, described)
+        patches = (each.rule.origin for each in chosen)
+        key = (id(layout), identity, suffix, observed, *names.values(), *patches)
+        make_common = partial(listeners.common, layout, observed.outbound, suffix, own_name)
+        common = get(("common", id(layout), suffix, own_name, observed.outbound), make_common, layout)
         arguments = (common, identity, names)
         shared = get(
             ("listener", *key), partial(filters.shared, partial(listeners.shared, *arguments), chosen), layout
         )
-        make = partial(listeners.pod, client, self._config.netns_dir, shared[0], layout.origins, shared[1])
+        blamed = (*shared[1], *observed.origins)
+        make = partial(listeners.pod, client, self._config.netns_dir, shared[0], layout.origins, blamed)
         own = [get(("pod-listener", client.key, client.uid, id(shared), layout.origins), make, shared)]
         if layout.inspected_ports:
             inspect = partial(filters.inside, partial(listeners.inspector, *arguments), chosen)
@@ -422,13 +428,17 @@ class Translator:
             return {}
         namespace = self._config.ingress_namespace
         own_name = spiffe.identity(era.trust_domain, namespace, reach.PLATFORM_WORKLOAD)
-        identity = Identity(reach.PLATFORM_WORKLOAD, namespace, "latest", spiffe=own_name)
+        described = telemetry.Workload(reach.PLATFORM_WORKLOAD, namespace, own_name).packed()
+        identity = Identity(
+            reach.PLATFORM_WORKLOAD, namespace, "latest", spiffe=own_name, described=described
+        )
         own = {}
         for port, table in self._tables(era, View(namespace), namespace, used).items():
-            arguments = (folder, port, table, identity, self._observation)
+            observation = self._observing.ingress.outbound
+            arguments = (folder, port, table, identity, observation)
             make = partial(listeners.outbound, *arguments)
             own[listeners.outbound_name(port)] = self.cache.of_translation.get(
-                ("outbound", port, table, own_name), make
+                ("outbound", port, table, own_name, observation), make
             )
         return own
 
@@ -451,7 +461,7 @@ class Translator:
             spiffe.identity(world.options.trust_domain, reach.ISTIO_SYSTEM, reach.INGRESS_ACCOUNT),
         )
         refused = partial(port_problem, self._config)
-        parts = gateways.ingress(self._config, self._observation, maker, asked, refused)
+        parts = gateways.ingress(self._config, self._observing.ingress, maker, asked, refused)
         return filters.ingress(maker.registry.filters, parts, asked.gateways)
 
 
@@ -507,6 +517,11 @@ def port_problem(config: MeshConfig, number: int) -> str:
 def roots(config: MeshConfig) -> frozenset[str]:
     """The namespaces whose rules hold everywhere: whoever may write there rules the platform."""
     return frozenset({reach.ISTIO_SYSTEM, config.ingress_namespace})
+
+
+def _workloads(current: Registry, service: Service) -> list[str]:
+    """What statistics call the pods behind a service, in a stable order."""
+    return [current.workloads.get(pod, "") for pod in sorted(current.pods_behind(service.key))]
 
 
 def _labels(current: Registry, service: Service) -> list[Mapping[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,13 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from ondol.base import log, metrics
+from ondol.base import errors, log, metrics
 from ondol.base.unix_http import UnixConnection
-from ondol.observe.metrics import merging
+from ondol.observe.metrics import istio, merging
 
 _TIMEOUT_S: Final = 5.0
+PROXY: Final = "envoy"
+"""The part that is the proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Exposition:
     socket: Path
     target: str = "/metrics"
     is_optional: bool = False
+    leaves_out: str = ""
+    """Families whose names begin so are not shown with the others."""
 
     @property
     def is_expected(self) -> bool:
@@ -58,6 +62,17 @@ def _up(answered: Mapping[str, bool]) -> str:
     return metrics.text([metrics.gauge("up", "Whether the part answered.", samples, ["part"])]).decode()
 
 
+async def counted(exposition: Exposition | None, version: str) -> str:
+    """Istio's standard metrics, of a proxy; `Unavailable` if it does not answer."""
+    text = None
+    if exposition is not None:
+        asked = replace(exposition, target=istio.COUNTED, leaves_out="")
+        text = await anyio.to_thread.run_sync(partial(_text, PROXY, asked))
+    if text is None:
+        raise errors.Unavailable("the proxy does not answer", retry_after_s=1)
+    return istio.page(text, version)
+
+
 def _text(part: str, exposition: Exposition) -> str | None:
     """The part's page; None, and a word in the log, if it does not answer."""
     connection = UnixConnection(str(exposition.socket), timeout=_TIMEOUT_S)
@@ -73,4 +88,10 @@ def _text(part: str, exposition: Exposition) -> str | None:
     if answer.status != http.client.OK:
         log.get("observe").warning("metrics_unanswered", part=part, status=answer.status)
         return None
-    return body.decode(errors="replace")
+    text = body.decode(errors="replace")
+    return _without(text, exposition.leaves_out) if exposition.leaves_out else text
+
+
+def _without(text: str, prefix: str) -> str:
+    begins = (prefix, f"# TYPE {prefix}", f"# HELP {prefix}")
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(begins))
