@@ -106,6 +106,7 @@ def _resource_spans(data: Any) -> Iterator[Row]:
 def _made_by(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, bytes]:
     """What all spans of a scope share, and how that is stored."""
     name = version = b""
+    value: Any
     for tag, value in (field for part in scopes for field in protowire.tagged(part)):
         if tag == _SCOPE_NAME:
             name = value
@@ -115,7 +116,7 @@ def _made_by(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, 
     return made_by, spans.stored(made_by)
 
 
-def _row(data: Any, service: str, made_by: Details, plain: bytes) -> Row:  # noqa: C901 - a branch for each field, where calls would cost most
+def _row(data: Any, service: str, made_by: Details, plain: bytes) -> Row:  # noqa: C901, PLR0912 - a branch for each field, where calls would cost most
     trace_id, span_id, parent_id, name, kind, start_ns, end_ns, at = _head(data) or _NO_HEAD
     code, end = 0, len(data)
     attributes: dict[str, bytes] = {}

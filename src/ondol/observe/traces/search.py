@@ -16,8 +16,9 @@ _NEWEST: Final = 2**63 - 1
 
 _HAS_ATTRIBUTE: Final = """
 (EXISTS (SELECT 1 FROM json_each(spans.attributes) pair WHERE pair.key = {key} AND {text} = {value})
- OR EXISTS (SELECT 1 FROM json_tree(iif(length(spans.details), spans.details, '{{}}')) pair WHERE pair.key = {key}
-  AND (pair.path = '$.resource' OR pair.path LIKE '$.events[%].attributes') AND {text} = {value}))
+ OR EXISTS (SELECT 1 FROM json_tree(iif(length(spans.details), spans.details, '{{}}')) pair
+  WHERE pair.key = {key} AND (pair.path = '$.resource' OR pair.path LIKE '$.events[%].attributes')
+  AND {text} = {value}))
 """
 _TEXT: Final = (
     "CASE pair.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(pair.value AS TEXT) END"

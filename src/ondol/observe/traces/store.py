@@ -46,7 +46,8 @@ CREATE TABLE operations (
 );
 CREATE INDEX operations_by_time ON operations (seen_ns);
 INSERT OR IGNORE INTO operations SELECT service, name, kind, max(start_ns) FROM spans GROUP BY 1, 2, 3;
-INSERT OR IGNORE INTO operations SELECT called, '', '', max(start_ns) FROM spans WHERE called <> '' GROUP BY 1;
+INSERT OR IGNORE INTO operations SELECT called, '', '', max(start_ns) FROM spans
+ WHERE called <> '' GROUP BY 1;
 """
 _HAS_OPERATIONS: Final = "SELECT count(*) FROM sqlite_master WHERE name = 'operations'"
 _NAME: Final = (
@@ -79,7 +80,8 @@ _OF_TRACE: Final = (
 )
 _CALLS: Final = """
 SELECT child.start_ns, child.rowid, child.service, child.called, parent.service, parent.called
-FROM spans child LEFT JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
+FROM spans child
+LEFT JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
 WHERE child.rowid IN (
   SELECT * FROM (SELECT rowid FROM spans WHERE start_ns = ?1 AND rowid > ?2 ORDER BY rowid LIMIT ?4)
   UNION ALL
@@ -166,14 +168,18 @@ class SpanStore:
 
     def search(self, query: Query) -> list[list[Span]]:
         """The newest traces that have a span as asked for, whole; of a service, also those that call it."""
-        traces: list[list[Span]] = []
+        return [trace for trace in self.traces(self._matching(query)).values() if trace]
+
+    def traces(self, trace_ids: Iterable[str]) -> dict[str, list[Span]]:
+        """The spans of each of the traces, whole; the last traces are left out where there are too many."""
+        traces: dict[str, list[Span]] = {}
         count = 0
-        for trace_id in self._matching(query):
+        for trace_id in trace_ids:
             trace = self.trace(trace_id)
             count += len(trace)
             if traces and count > ANSWER_SPANS_MAX:
                 break
-            traces += [trace] if trace else []
+            traces[trace_id] = trace
         return traces
 
     def _matching(self, query: Query) -> Iterable[str]:
