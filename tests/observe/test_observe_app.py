@@ -27,8 +27,9 @@ from ondol.observe import server
 from ondol.observe.app import PodsOnly, application
 from ondol.observe.traces import jaeger, otlp_protobuf
 from ondol.observe.traces.exports import Exports
+from ondol.observe.traces.search import Query
 from ondol.observe.traces.spans import Row, Span, row
-from ondol.observe.traces.store import Query, SpanStore
+from ondol.observe.traces.store import SpanStore
 from ondol.web.application import Application
 
 pytestmark = pytest.mark.anyio

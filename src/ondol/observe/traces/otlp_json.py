@@ -88,6 +88,8 @@ def _attributes(attributes: Mapping[str, Any]) -> list[Object]:
 
 
 def _value(value: Any) -> Object:
+    if value is None:
+        return {}
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
