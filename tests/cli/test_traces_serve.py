@@ -84,3 +84,16 @@ def test_a_port_in_use_is_told(port: int, tmp_path: Path) -> None:
     with pytest.raises(errors.HostError, match="in use") as caught:
         traces_proxy.opened(tmp_path / "x.sock", port)
     assert "--port" in caught.value.remedy
+
+
+def test_grpc_asks_at_the_socket(tmp_path: Path) -> None:
+    """What answers by gRPC gets status and body, and an error it understands where nobody answers."""
+    path = tmp_path / "observe.sock"
+    with ThreadingUnixStreamServer(str(path), _Observe) as observe:
+        threading.Thread(target=observe.serve_forever, daemon=True).start()
+        assert traces_proxy.ask(path, "/api/v3/services") == (200, b"GET /api/v3/services")
+        assert traces_proxy.ask(path, "/none")[0] == 404
+        observe.shutdown()
+    path.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        traces_proxy.ask(path, "/api/v3/services")

@@ -36,6 +36,41 @@ async def _document(app: Application, target: str) -> Any:
     return json.loads(body)
 
 
+_FRONT_SPAN = {
+    "traceID": LONG,
+    "spanID": FRONT,
+    "operationName": "GET /söup",
+    "references": [],
+    "startTime": NOW_US,
+    "duration": 20_000,
+    "tags": [
+        {"key": "otel.scope.name", "type": "string", "value": "shop.web"},
+        {"key": "otel.scope.version", "type": "string", "value": "1.2"},
+        {"key": "http.status_code", "type": "int64", "value": 500},
+        {"key": "ratio", "type": "float64", "value": 0.5},
+        {"key": "cached", "type": "bool", "value": False},
+        {"key": "big", "type": "int64", "value": str(2**60)},  # more than JavaScript's numbers hold
+        {"key": "path", "type": "string", "value": '["a","b"]'},
+        {"key": "span.kind", "type": "string", "value": "server"},
+        {"key": "otel.status_code", "type": "string", "value": "ERROR"},
+        {"key": "error", "type": "bool", "value": True},
+        {"key": "otel.status_description", "type": "string", "value": "no soup"},
+        {"key": "w3c.tracestate", "type": "string", "value": "a=1"},
+    ],
+    "logs": [
+        {
+            "timestamp": NOW_US + 5000,
+            "fields": [
+                {"key": "event", "type": "string", "value": "exception"},
+                {"key": "exception.type", "type": "string", "value": "KeyError"},
+            ],
+        }
+    ],
+    "processID": "p1",
+    "warnings": None,
+}
+
+
 async def test_a_trace_is_written_as_jaeger_writes_it(app: Application) -> None:
     """Processes, references of both types, tags with types, logs, what OTLP says of status and scope."""
     document = await _document(app, f"/api/traces/{LONG}")
@@ -58,39 +93,7 @@ async def test_a_trace_is_written_as_jaeger_writes_it(app: Application) -> None:
         "p2": {"serviceName": "cart", "tags": []},
     }
     assert trace["warnings"] is None
-    assert front == {
-        "traceID": LONG,
-        "spanID": FRONT,
-        "operationName": "GET /söup",
-        "references": [],
-        "startTime": NOW_US,
-        "duration": 20_000,
-        "tags": [
-            {"key": "otel.scope.name", "type": "string", "value": "shop.web"},
-            {"key": "otel.scope.version", "type": "string", "value": "1.2"},
-            {"key": "http.status_code", "type": "int64", "value": 500},
-            {"key": "ratio", "type": "float64", "value": 0.5},
-            {"key": "cached", "type": "bool", "value": False},
-            {"key": "big", "type": "int64", "value": str(2**60)},  # more than JavaScript's numbers hold
-            {"key": "path", "type": "string", "value": '["a","b"]'},
-            {"key": "span.kind", "type": "string", "value": "server"},
-            {"key": "otel.status_code", "type": "string", "value": "ERROR"},
-            {"key": "error", "type": "bool", "value": True},
-            {"key": "otel.status_description", "type": "string", "value": "no soup"},
-            {"key": "w3c.tracestate", "type": "string", "value": "a=1"},
-        ],
-        "logs": [
-            {
-                "timestamp": NOW_US + 5000,
-                "fields": [
-                    {"key": "event", "type": "string", "value": "exception"},
-                    {"key": "exception.type", "type": "string", "value": "KeyError"},
-                ],
-            }
-        ],
-        "processID": "p1",
-        "warnings": None,
-    }
+    assert front == _FRONT_SPAN
     assert cart["references"] == [
         {"refType": "CHILD_OF", "traceID": LONG, "spanID": FRONT},
         {"refType": "FOLLOWS_FROM", "traceID": SHORT_ID, "spanID": JOB},

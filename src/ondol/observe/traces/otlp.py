@@ -17,7 +17,7 @@ def from_json(body: bytes) -> list[Span]:
     try:
         document = msgspec.json.decode(body)
         return [
-            _json_span(span, spans.service(resource), _json_made_by(resource, scope_spans))
+            _json_span(span, spans.service(resource), _json_origin(resource, scope_spans))
             for resource_spans in document.get("resourceSpans") or ()
             for resource in [_json_attributes((resource_spans.get("resource") or {}).get("attributes"))]
             for scope_spans in resource_spans.get("scopeSpans") or ()
@@ -27,12 +27,12 @@ def from_json(body: bytes) -> list[Span]:
         raise errors.BadRequest(f"not an OTLP trace export: {error}") from error
 
 
-def _json_made_by(resource: Mapping[str, Any], scope_spans: Mapping[str, Any]) -> Details:
+def _json_origin(resource: Mapping[str, Any], scope_spans: Mapping[str, Any]) -> Details:
     scope = scope_spans.get("scope") or {}
-    return spans.made_by(resource, str(scope.get("name") or ""), str(scope.get("version") or ""))
+    return spans.origin(resource, str(scope.get("name") or ""), str(scope.get("version") or ""))
 
 
-def _json_span(span: Mapping[str, Any], service: str, made_by: Details) -> Span:
+def _json_span(span: Mapping[str, Any], service: str, origin: Details) -> Span:
     status = span.get("status") or {}
     start_ns, end_ns = int(span.get("startTimeUnixNano") or 0), int(span.get("endTimeUnixNano") or 0)
     return Span(
@@ -47,7 +47,7 @@ def _json_span(span: Mapping[str, Any], service: str, made_by: Details) -> Span:
         error=status.get("code") in {spans.STATUS_ERROR, "STATUS_CODE_ERROR"},
         attributes=_json_attributes(span.get("attributes")),
         details=msgspec.structs.replace(
-            made_by,
+            origin,
             events=tuple(_json_event(event) for event in (span.get("events") or ())[: spans.ITEMS_MAX]),
             links=spans.links(_json_link(link) for link in (span.get("links") or ())[: spans.ITEMS_MAX]),
             message=str(status.get("message") or ""),

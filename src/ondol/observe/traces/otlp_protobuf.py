@@ -97,13 +97,13 @@ def _resource_spans(data: Any) -> Iterator[Row]:
     service = spans.service(attributes)
     for scope in scopes:
         fields = list(protowire.tagged(scope))
-        made_by = _made_by(attributes, [value for tag, value in fields if tag == _SCOPE])
+        origin = _origin(attributes, [value for tag, value in fields if tag == _SCOPE])
         for tag, value in fields:
             if tag == _SPANS:
-                yield _row(value, service, *made_by)
+                yield _row(value, service, *origin)
 
 
-def _made_by(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, bytes]:
+def _origin(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, bytes]:
     """What all spans of a scope share, and how that is stored."""
     name = version = b""
     value: Any
@@ -112,11 +112,11 @@ def _made_by(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, 
             name = value
         elif tag == _SCOPE_VERSION:
             version = value
-    made_by = spans.made_by(resource, name.decode(), version.decode())
-    return made_by, spans.stored(made_by)
+    origin = spans.origin(resource, name.decode(), version.decode())
+    return origin, spans.stored(origin)
 
 
-def _row(data: Any, service: str, made_by: Details, plain: bytes) -> Row:  # noqa: C901, PLR0912 - a branch for each field, where calls would cost most
+def _row(data: Any, service: str, origin: Details, plain: bytes) -> Row:  # noqa: C901, PLR0912 - a branch for each field, where calls would cost most
     trace_id, span_id, parent_id, name, kind, start_ns, end_ns, at = _head(data) or _NO_HEAD
     code, end = 0, len(data)
     attributes: dict[str, bytes] = {}
@@ -167,11 +167,11 @@ def _row(data: Any, service: str, made_by: Details, plain: bytes) -> Row:  # noq
         code & _ENUM == spans.STATUS_ERROR,
         b"{%b}" % b",".join(attributes.values()),
         called,
-        spans.stored(_details(rare, made_by, code & _ENUM)) if rare else plain,
+        spans.stored(_details(rare, origin, code & _ENUM)) if rare else plain,
     )
 
 
-def _details(rare: Iterable[tuple[int, Any]], made_by: Details, code: int) -> Details:
+def _details(rare: Iterable[tuple[int, Any]], origin: Details, code: int) -> Details:
     events: list[Event] = []
     links: list[Link] = []
     message = trace_state = b""
@@ -185,7 +185,7 @@ def _details(rare: Iterable[tuple[int, Any]], made_by: Details, code: int) -> De
         elif tag == _STATUS:
             message = next((text for inner, text in _backwards(value) if inner == _MESSAGE), message)
     return msgspec.structs.replace(
-        made_by,
+        origin,
         events=tuple(events),
         links=spans.links(links),
         message=message.decode(),

@@ -2,6 +2,9 @@
 
 A page looks at a bounded number of spans, however few of them match, so whoever waits for the file waits
 for one page at most. The cursor is a span's start and its row: spans of one start are not looked at twice.
+
+Every statement answers with one row, JSON where it has many things to say: between rows Python's lock is
+taken and given up again, which takes long while other threads are busy, and the file is not free meanwhile.
 """
 
 from __future__ import annotations
@@ -69,11 +72,15 @@ class Pages:
         self.start = (query.end_ns or _NEWEST, _NEWEST)
         """The cursor at which a search begins."""
         self.statement = (
-            f"WITH page AS ({_keys(query.service)} ORDER BY start_ns DESC, row DESC LIMIT {PAGE_SPANS}) "  # noqa: S608 - fixed words, values are bound
-            f"SELECT page.start_ns, page.row, spans.trace_id, {' AND '.join(conditions) or '1'} "
-            "FROM page JOIN spans ON spans.rowid = page.row ORDER BY page.start_ns DESC, page.row DESC"
+            f"WITH page AS MATERIALIZED ({_keys(query.service)} ORDER BY start_ns DESC, row DESC"  # noqa: S608 - fixed words, values are bound
+            f" LIMIT {PAGE_SPANS}), matching AS (SELECT spans.trace_id FROM page JOIN spans ON"
+            f" spans.rowid = page.row WHERE {' AND '.join(conditions) or '1'}"
+            " ORDER BY page.start_ns DESC, page.row DESC) "
+            "SELECT (SELECT count(*) FROM page), (SELECT min(start_ns) FROM page),"
+            " (SELECT row FROM page ORDER BY start_ns, row LIMIT 1),"
+            " (SELECT json_group_array(trace_id) FROM matching)"
         )
-        """Answers start, row, trace and whether it matches of each span of a page, newest first."""
+        """Answers how many spans a page has, its last start and row, and the traces of those that match."""
 
     def values(self, cursor: tuple[int, int]) -> dict[str, Any]:
         return {**self._values, "at": cursor[0], "row": cursor[1]}
@@ -101,3 +108,30 @@ def _keys(service: str) -> str:
         for source in sources
         for bound in ("= :at AND :at >= :oldest AND rowid < :row", "< :at AND start_ns >= :oldest")
     )
+
+
+OF_TRACE: Final = f"""
+SELECT json_group_array(json_array(trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns,
+ error, CAST(attributes AS TEXT), CAST(details AS TEXT)))
+FROM (SELECT * FROM spans WHERE trace_id = ? AND span_id > ? ORDER BY span_id LIMIT {PAGE_SPANS})
+"""  # noqa: S608 - fixed words
+"""The next spans of a trace after the one with that id."""
+
+CALLS: Final = f"""
+WITH page AS MATERIALIZED (
+  SELECT * FROM (SELECT start_ns, rowid AS row FROM spans WHERE start_ns = ?1 AND rowid > ?2
+   ORDER BY rowid LIMIT {PAGE_SPANS})
+  UNION ALL
+  SELECT * FROM (SELECT start_ns, rowid AS row FROM spans WHERE start_ns > ?1 AND start_ns <= ?3
+   ORDER BY start_ns, rowid LIMIT {PAGE_SPANS})
+  ORDER BY start_ns, row LIMIT {PAGE_SPANS}
+), counted AS (
+  SELECT child.service, child.called, parent.service AS its, parent.called AS called_by_it, count(*) AS count
+  FROM page JOIN spans child ON child.rowid = page.row
+  JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
+  GROUP BY 1, 2, 3, 4
+)
+SELECT (SELECT max(start_ns) FROM page), (SELECT row FROM page ORDER BY start_ns DESC, row DESC LIMIT 1),
+ (SELECT json_group_array(json_array(service, called, its, called_by_it, count)) FROM counted)
+"""  # noqa: S608 - fixed words
+"""The last start and row of a page of spans, and its calls by both ends, counted."""

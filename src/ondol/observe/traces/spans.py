@@ -162,7 +162,7 @@ def service(resource: Mapping[str, Any]) -> str:
     return str(resource.get(SERVICE_NAME) or "unknown")
 
 
-def made_by(resource: Mapping[str, Any], scope: str, scope_version: str) -> Details:
+def origin(resource: Mapping[str, Any], scope: str, scope_version: str) -> Details:
     """The details that all spans of a scope share."""
     others = {key: value for key, value in resource.items() if key != SERVICE_NAME}
     return Details(resource=others, scope=scope, scope_version=scope_version)

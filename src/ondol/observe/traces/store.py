@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ondol.base import database, errors, log
-from ondol.observe.traces.search import PAGE_SPANS, Pages, Query
+from ondol.observe.traces.search import CALLS, OF_TRACE, PAGE_SPANS, Pages, Query
 from ondol.observe.traces.spans import NO_DETAILS, Details, Row, Span
 from ondol.observe.traces.turns import Turns
 
@@ -68,27 +68,15 @@ _OPTIONS: Final = database.Options(durable=False, cache_kib=4096)
 _FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so that is done in small steps
 ANSWER_SPANS_MAX: Final = 50_000
 """Spans that one answer has: of a trace that has more some are left out, of a search the oldest traces."""
-_COLUMNS: Final = (
-    "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes, details"
-)
 _INSERT: Final = (
     "INSERT OR REPLACE INTO spans (trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns,"
-    " error, attributes, called, details) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    " error, attributes, called, details) VALUES {rows}"
 )
-_OF_TRACE: Final = (
-    f"SELECT {_COLUMNS} FROM spans WHERE trace_id = ? AND span_id > ? ORDER BY span_id LIMIT {PAGE_SPANS}"  # noqa: S608 - fixed words
-)
-_CALLS: Final = """
-SELECT child.start_ns, child.rowid, child.service, child.called, parent.service, parent.called
-FROM spans child
-LEFT JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
-WHERE child.rowid IN (
-  SELECT * FROM (SELECT rowid FROM spans WHERE start_ns = ?1 AND rowid > ?2 ORDER BY rowid LIMIT ?4)
-  UNION ALL
-  SELECT * FROM (SELECT rowid FROM spans WHERE start_ns > ?1 AND start_ns <= ?3
-   ORDER BY start_ns, rowid LIMIT ?4)
-) ORDER BY child.start_ns, child.rowid LIMIT ?4
-"""
+_ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?)"
+_AT_ONCE: Final = (64, 8, 1)
+"""So many rows are written by one call: Python's lock is given up and asked for at each."""
+_SPANS: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, str, str, int, int, int, str, str]])
+_CALLS: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int]])
 
 
 class SpanStore:
@@ -135,7 +123,7 @@ class SpanStore:
         """Keep the spans; one that is known already (an exporter's retry) is kept once."""
         batch = list(rows)
         with self._transaction() as db:
-            db.execute_many(_INSERT, batch)
+            _insert(db, batch)
             names = self._unseen(batch)
             db.execute_many(_NAME, [(*name, seen_ns) for name, seen_ns in names.items()])
         if len(self._seen) + len(names) > _SEEN_MAX:
@@ -160,7 +148,9 @@ class SpanStore:
         """
         spans: list[Span] = []
         while len(spans) < ANSWER_SPANS_MAX:
-            page = self._rows(_OF_TRACE, (trace_id.lower().zfill(32), spans[-1].span_id if spans else ""))
+            after = spans[-1].span_id if spans else ""
+            ((text,),) = self._rows(OF_TRACE, (trace_id.lower().zfill(32), after))
+            page = _SPANS.decode(text)
             spans += map(_span, page)
             if len(page) < PAGE_SPANS:
                 break
@@ -188,11 +178,11 @@ class SpanStore:
         cursor = pages.start
         traces: dict[str, None] = {}
         while len(traces) < query.limit:
-            page = self._rows(pages.statement, pages.values(cursor))
-            traces |= dict.fromkeys(trace_id for _, _, trace_id, is_match in page if is_match)
-            if len(page) < PAGE_SPANS:
+            ((count, start_ns, row, matching),) = self._rows(pages.statement, pages.values(cursor))
+            traces |= dict.fromkeys(msgspec.json.decode(matching))
+            if count < PAGE_SPANS:
                 break
-            cursor = page[-1][0], page[-1][1]
+            cursor = start_ns, row
         return itertools.islice(traces, query.limit)
 
     def services(self) -> list[str]:
@@ -214,10 +204,12 @@ class SpanStore:
         Counted on the way, for a day's spans would not fit into memory.
         """
         counted: Counter[tuple[str, str, str, str]] = Counter()
-        cursor = (start_ns - 1, _ROW_MAX)
-        while page := self._rows(_CALLS, (*cursor, end_ns, PAGE_SPANS)):
-            counted.update((row[2], row[3], row[4], row[5]) for row in page if row[4] is not None)
-            cursor = page[-1][0], page[-1][1]
+        cursor: tuple[int | None, int | None] = (start_ns - 1, _ROW_MAX)
+        while cursor[0] is not None:
+            ((start, row, counts),) = self._rows(CALLS, (*cursor, end_ns))
+            cursor = start, row
+            for child, called, parent, called_by_it, count in _CALLS.decode(counts):
+                counted[child, called, parent, called_by_it] += count
         return [(*pair, count) for pair, count in sorted(counted.items())]
 
     def forget(self, *, before_ns: int, keep_spans: int, keep_bytes: int) -> int:
@@ -280,6 +272,15 @@ def _explained() -> Iterator[None]:
         reason = database.reason(error)
         log.get("observe").error("traces_failed", error=reason)
         raise errors.Unavailable(f"traces cannot be read or written: {reason}", retry_after_s=1) from error
+
+
+def _insert(db: database.Connection, rows: Sequence[Row]) -> None:
+    at = 0
+    for count in _AT_ONCE:
+        statement = _INSERT.format(rows=",".join([_ROW] * count))
+        while at + count <= len(rows):
+            db.execute(statement, list(itertools.chain.from_iterable(rows[at : at + count])))
+            at += count
 
 
 def _move_aside(file: Path) -> Path:
