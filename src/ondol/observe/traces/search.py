@@ -19,7 +19,7 @@ _NEWEST: Final = 2**63 - 1
 
 _HAS_ATTRIBUTE: Final = """
 (EXISTS (SELECT 1 FROM json_each(spans.attributes) pair WHERE pair.key = {key} AND {text} = {value})
- OR EXISTS (SELECT 1 FROM json_tree(iif(length(spans.details), spans.details, '{{}}')) pair
+ OR EXISTS (SELECT 1 FROM json_tree(CASE length(spans.details) WHEN 0 THEN '{{}}' ELSE spans.details END) pair
   WHERE pair.key = {key} AND (pair.path = '$.resource' OR pair.path LIKE '$.events[%].attributes')
   AND {text} = {value}))
 """
