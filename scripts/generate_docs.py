@@ -68,7 +68,10 @@ REASONS: Final[Mapping[str, Reason]] = {
         "linear time: Python's own engine can be held for hours by thirty characters.",
         "re2",
     ),
-    "grpcio": Reason("The transport of xDS between the control plane and Envoy.", "grpc"),
+    "grpcio": Reason(
+        "The transport of xDS between the control plane and Envoy; answers of `ondol traces serve` by gRPC.",
+        "grpc",
+    ),
     "h2": Reason(
         "HTTP/2 framing for the activator, which holds and counts each stream by itself. Loaded when the "
         "first such connection comes.",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import io
+import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
+from types import SimpleNamespace
 
+import grpc
 import pytest
 
 from ondol.base import errors
-from ondol.cli import traces_proxy
+from ondol.cli import traces, traces_proxy
 
 
 class _Observe(BaseHTTPRequestHandler):
@@ -84,3 +89,39 @@ def test_a_port_in_use_is_told(port: int, tmp_path: Path) -> None:
     with pytest.raises(errors.HostError, match="in use") as caught:
         traces_proxy.opened(tmp_path / "x.sock", port)
     assert "--port" in caught.value.remedy
+
+
+def test_grpc_asks_at_the_socket(tmp_path: Path) -> None:
+    """What answers by gRPC gets status and body, and an error it understands where nobody answers."""
+    path = tmp_path / "observe.sock"
+    with ThreadingUnixStreamServer(str(path), _Observe) as observe:
+        threading.Thread(target=observe.serve_forever, daemon=True).start()
+        assert traces_proxy.ask(path, "/api/v3/services") == (200, b"GET /api/v3/services")
+        assert traces_proxy.ask(path, "/none")[0] == 404
+        observe.shutdown()
+    path.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        traces_proxy.ask(path, "/api/v3/services")
+
+
+def test_the_command_answers_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --grpc-port it answers at two ports, for as long as it serves."""
+    path = tmp_path / "observe.sock"
+    instance = SimpleNamespace(socket=lambda _name: path)
+    monkeypatch.setattr("ondol.cli.connection.platform_of", lambda *_: instance)
+    codes: list[object] = []
+
+    def ask_by_grpc(_server: HTTPServer) -> None:
+        notes = capture.getvalue()
+        port = re.search(r"by gRPC at 127\.0\.0\.1:(\d+)", notes)
+        assert port is not None, notes
+        options = (("grpc.enable_http_proxy", 0),)
+        with grpc.insecure_channel(f"127.0.0.1:{port[1]}", options=options) as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary("/jaeger.api_v3.QueryService/GetServices")(b"", timeout=10)
+            codes.append(caught.value.code())
+
+    monkeypatch.setattr("socketserver.BaseServer.serve_forever", ask_by_grpc)
+    with contextlib.redirect_stderr(io.StringIO()) as capture:
+        traces.serve(port=0, grpc_port=0)
+    assert codes == [grpc.StatusCode.UNAVAILABLE]  # nobody is at the socket

@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from ondol.base import errors, protowire
 from ondol.contracts import proxy
 from ondol.observe.traces import otlp_protobuf, spans
-from ondol.observe.traces.spans import Row, Span
+from ondol.observe.traces.spans import Details, Event, Link, Row, Span
 
 _VALUES = st.recursive(
     st.one_of(
@@ -34,6 +34,7 @@ _KEYS = st.sampled_from(("service.name", *proxy.CLUSTER_ATTRIBUTES)) | st.text(m
 _CLUSTERS = st.sampled_from(("outbound|80|v1|reviews.shop.svc.cluster.local", "outbound|80||b.c", "local"))
 _PAIRS = st.lists(st.tuples(_KEYS, _VALUES | _CLUSTERS), max_size=6)
 _TIMES = st.integers(0, 2**64 - 1) | st.integers(0, 2**62)
+_IDS = st.binary(min_size=16, max_size=16) | st.sampled_from((b"", b"\0" * 16))
 _SPANS = st.fixed_dictionaries(
     {
         "trace_id": st.binary(min_size=16, max_size=16) | st.binary(max_size=20),
@@ -45,8 +46,11 @@ _SPANS = st.fixed_dictionaries(
         "start_time_unix_nano": _TIMES,
         "end_time_unix_nano": _TIMES,
         "code": st.integers(0, 3),
+        "message": st.text(max_size=5),
         "attributes": _PAIRS,
-        "events": st.lists(st.text(max_size=5), max_size=2),
+        "events": st.lists(st.tuples(st.text(max_size=5), _TIMES, _PAIRS), max_size=2)
+        | st.just([("event", 1, [])] * 130),
+        "links": st.lists(st.tuples(_IDS, st.binary(min_size=8, max_size=8), _PAIRS), max_size=2),
     }
 )
 _RESOURCES = st.lists(st.tuples(_PAIRS, st.lists(st.lists(_SPANS, max_size=3), max_size=2)), max_size=3)
@@ -94,12 +98,14 @@ def _encoded(resources: Any) -> bytes:
         for scope in scopes:
             target = _scopes(resource_spans).add().spans
             for fields in scope:
-                apart = ("attributes", "code", "events")
+                apart = ("attributes", "code", "message", "events", "links")
                 span = target.add(**{name: value for name, value in fields.items() if name not in apart})
                 _put_pairs(span.attributes, fields["attributes"])
-                span.status.code = fields["code"]
-                for name in fields["events"]:
-                    span.events.add(name=name)
+                span.status.code, span.status.message = fields["code"], fields["message"]
+                for name, time_ns, pairs in fields["events"]:
+                    _put_pairs(span.events.add(name=name, time_unix_nano=time_ns).attributes, pairs)
+                for trace_id, span_id, pairs in fields["links"]:
+                    _put_pairs(span.links.add(trace_id=trace_id, span_id=span_id).attributes, pairs)
     return bytes(request.SerializeToString())
 
 
@@ -119,12 +125,37 @@ def _by_classes(body: bytes) -> list[Row]:
                 duration_ns=max(0, span.end_time_unix_nano - span.start_time_unix_nano),
                 error=span.status.code == 2,
                 attributes=_dict(span.attributes),
+                details=_details(span, resource_spans, scope),
             )
         )
         for resource_spans in request.resource_spans
         for scope in _scopes(resource_spans)
         for span in scope.spans
     ]
+
+
+def _details(span: Any, resource_spans: Any, scope: Any) -> Details:
+    library = getattr(scope, scope.DESCRIPTOR.fields_by_number[1].name)
+    resource = _dict(resource_spans.resource.attributes)
+    resource.pop("service.name", None)
+    return Details(
+        events=tuple(
+            Event(time_ns=event.time_unix_nano, name=event.name, attributes=_dict(event.attributes))
+            for event in span.events[:128]
+        ),
+        links=tuple(
+            Link(trace_id=link.trace_id.hex(), span_id=link.span_id.hex(), attributes=_dict(link.attributes))
+            for link in span.links[:128]
+            if len(link.trace_id.strip(b"\0")) and len(link.trace_id) == 16
+            if len(link.span_id.strip(b"\0")) and len(link.span_id) == 8
+        ),
+        resource=resource,
+        scope=library.name,
+        scope_version=library.version,
+        message=span.status.message,
+        is_ok=span.status.code == 1,
+        trace_state=span.trace_state,
+    )
 
 
 def _dict(pairs: Iterable[Any]) -> dict[str, Any]:

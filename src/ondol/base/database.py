@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ondol.base import errors
+
+Values: TypeAlias = Sequence[Any] | Mapping[str, Any]
+"""What is bound to a statement's parameters, by place or by name."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEAD_BYTES: Final = 100
@@ -165,7 +168,7 @@ class Connection:
         require_readable(str(self._path), stamp, schema)
         return stamp.version
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
+    def execute(self, statement: str, values: Values = ()) -> None:
         """Run one statement: a transaction of its own, unless one is open."""
         with self._translated():
             self._db.execute(statement, values)
@@ -175,7 +178,7 @@ class Connection:
         with self._translated():
             self._db.executemany(statement, rows)
 
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """All that a query answers."""
         with self._translated():
             return self._db.execute(statement, values).fetchall()

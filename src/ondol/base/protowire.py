@@ -148,3 +148,7 @@ def put_bytes(number: int, data: bytes) -> bytes:
 
 def put_number(number: int, value: int) -> bytes:
     return put_varint(number << 3 | VARINT) + put_varint(value)
+
+
+def put_fixed64(number: int, value: int) -> bytes:
+    return put_varint(number << 3 | FIXED64) + (value & _MASK).to_bytes(8, "little")

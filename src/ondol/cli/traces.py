@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import json
 import urllib.parse
@@ -48,6 +50,10 @@ app = typer.Typer(
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 for a free one.")] = _PORT,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Answer by gRPC, too, at this port (Jaeger's is 16685)."),
+    ] = None,
     data_dir: DataDir = None,
     kubeconfig: KubeconfigOption = "",
 ) -> None:
@@ -59,7 +65,16 @@ def serve(
 
     with output.explained():
         instance = connection.platform_of(data_dir, kubeconfig)
-        with traces_proxy.opened(instance.socket("observe"), port) as server:
+        socket = instance.socket("observe")
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(traces_proxy.opened(socket, port))
+            if grpc_port is not None:
+                from ondol.observe.traces import grpc_queries  # noqa: PLC0415 - a heavy library, seldom asked for
+
+                ask_by_http = functools.partial(traces_proxy.ask, socket)
+                address = f"127.0.0.1:{grpc_port}"
+                bound = stack.enter_context(grpc_queries.serving(ask_by_http, address))
+                terminal.note(f"and by gRPC at 127.0.0.1:{bound}")
             terminal.note(f"traces are at http://127.0.0.1:{server.server_port}; Ctrl-C ends it")
             server.serve_forever()
 

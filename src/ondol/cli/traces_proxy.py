@@ -16,6 +16,19 @@ _TIMEOUT_S: Final = 30.0
 _PASSED_ON: Final = ("Content-Type", "Retry-After")
 
 
+def ask(path: Path, target: str) -> tuple[int, bytes]:
+    """Status and body of what the socket's owner answers to `GET`; `OSError` if nothing comes."""
+    connection = UnixConnection(str(path), timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        connection.close()
+
+
 def opened(path: Path, port: int) -> ThreadingHTTPServer:
     """A server on loopback for what answers at the socket; `HostError` if the port is in use."""
     try:

@@ -39,6 +39,7 @@ __all__ = [
     "WebSocketRoute",
     "plain_text",
     "query",
+    "query_pairs",
 ]
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -190,8 +191,13 @@ class Streamed(Response):
 
 def query(request: Request) -> dict[str, str]:
     """The parameters of the request's query, of repeated ones the last; `BadRequest` unless it is UTF-8."""
+    return dict(query_pairs(request))
+
+
+def query_pairs(request: Request) -> list[tuple[str, str]]:
+    """The parameters of the request's query, repeated ones too, empty ones not; likewise."""
     try:
         text = bytes(request.scope["query_string"]).decode()
-        return dict(urllib.parse.parse_qsl(text, errors="strict"))
+        return urllib.parse.parse_qsl(text, errors="strict")
     except UnicodeDecodeError as error:
         raise errors.BadRequest("the query is not UTF-8") from error

@@ -9,9 +9,7 @@ import msgspec
 
 from ondol.base import errors, protowire
 from ondol.observe.traces import spans
-from ondol.observe.traces.spans import Span
-
-_STATUS_ERROR = 2
+from ondol.observe.traces.spans import Details, Event, Link, Span
 
 
 def from_json(body: bytes) -> list[Span]:
@@ -19,7 +17,7 @@ def from_json(body: bytes) -> list[Span]:
     try:
         document = msgspec.json.decode(body)
         return [
-            _json_span(span, spans.service(resource))
+            _json_span(span, spans.service(resource), _json_origin(resource, scope_spans))
             for resource_spans in document.get("resourceSpans") or ()
             for resource in [_json_attributes((resource_spans.get("resource") or {}).get("attributes"))]
             for scope_spans in resource_spans.get("scopeSpans") or ()
@@ -29,7 +27,13 @@ def from_json(body: bytes) -> list[Span]:
         raise errors.BadRequest(f"not an OTLP trace export: {error}") from error
 
 
-def _json_span(span: Mapping[str, Any], service: str) -> Span:
+def _json_origin(resource: Mapping[str, Any], scope_spans: Mapping[str, Any]) -> Details:
+    scope = scope_spans.get("scope") or {}
+    return spans.origin(resource, str(scope.get("name") or ""), str(scope.get("version") or ""))
+
+
+def _json_span(span: Mapping[str, Any], service: str, origin: Details) -> Span:
+    status = span.get("status") or {}
     start_ns, end_ns = int(span.get("startTimeUnixNano") or 0), int(span.get("endTimeUnixNano") or 0)
     return Span(
         trace_id=spans.identifier(str(span.get("traceId") or "")),
@@ -40,8 +44,32 @@ def _json_span(span: Mapping[str, Any], service: str) -> Span:
         kind=spans.kind(int(span.get("kind") or 0)),
         start_ns=start_ns,
         duration_ns=max(0, end_ns - start_ns),
-        error=(span.get("status") or {}).get("code") == _STATUS_ERROR,
+        error=status.get("code") in {spans.STATUS_ERROR, "STATUS_CODE_ERROR"},
         attributes=_json_attributes(span.get("attributes")),
+        details=msgspec.structs.replace(
+            origin,
+            events=tuple(_json_event(event) for event in (span.get("events") or ())[: spans.ITEMS_MAX]),
+            links=spans.links(_json_link(link) for link in (span.get("links") or ())[: spans.ITEMS_MAX]),
+            message=str(status.get("message") or ""),
+            is_ok=status.get("code") in {spans.STATUS_OK, "STATUS_CODE_OK"},
+            trace_state=str(span.get("traceState") or ""),
+        ),
+    )
+
+
+def _json_event(event: Mapping[str, Any]) -> Event:
+    return Event(
+        time_ns=int(event.get("timeUnixNano") or 0),
+        name=str(event.get("name") or ""),
+        attributes=_json_attributes(event.get("attributes")),
+    )
+
+
+def _json_link(link: Mapping[str, Any]) -> Link:
+    return Link(
+        trace_id=spans.identifier(str(link.get("traceId") or "")),
+        span_id=spans.identifier(str(link.get("spanId") or "")),
+        attributes=_json_attributes(link.get("attributes")),
     )
 
 

@@ -18,25 +18,41 @@ import msgspec
 from ondol.base import errors, protowire
 from ondol.contracts import proxy
 from ondol.observe.traces import spans
-from ondol.observe.traces.spans import Row
+from ondol.observe.traces.spans import Details, Event, Link, Row
 
 # Tags: number << 3 | wire type, of ExportTraceServiceRequest, ResourceSpans, Resource, ScopeSpans, ...
 _RESOURCE_SPANS: Final = 1 << 3 | protowire.BYTES
 _RESOURCE: Final = 1 << 3 | protowire.BYTES
 _SCOPE_SPANS: Final = 2 << 3 | protowire.BYTES
 _RESOURCE_ATTRIBUTES: Final = 1 << 3 | protowire.BYTES
+_SCOPE: Final = 1 << 3 | protowire.BYTES
+_SCOPE_NAME: Final = 1 << 3 | protowire.BYTES
+_SCOPE_VERSION: Final = 2 << 3 | protowire.BYTES
 _SPANS: Final = 2 << 3 | protowire.BYTES
 # ... of Span and Status, ...
 _TRACE_ID: Final = 1 << 3 | protowire.BYTES
 _SPAN_ID: Final = 2 << 3 | protowire.BYTES
+_TRACE_STATE: Final = 3 << 3 | protowire.BYTES
 _PARENT_ID: Final = 4 << 3 | protowire.BYTES
 _NAME: Final = 5 << 3 | protowire.BYTES
 _KIND: Final = 6 << 3 | protowire.VARINT
 _START: Final = 7 << 3 | protowire.FIXED64
 _END: Final = 8 << 3 | protowire.FIXED64
 _ATTRIBUTES: Final = 9 << 3 | protowire.BYTES
+_EVENTS: Final = 11 << 3 | protowire.BYTES
+_LINKS: Final = 13 << 3 | protowire.BYTES
 _STATUS: Final = 15 << 3 | protowire.BYTES
+_MESSAGE: Final = 2 << 3 | protowire.BYTES
 _CODE: Final = 3 << 3 | protowire.VARINT
+_RARE: Final = frozenset({_TRACE_STATE, _EVENTS, _LINKS, _STATUS})
+"""What of a span goes into its details."""
+# ... of Event and Link, ...
+_EVENT_TIME: Final = 1 << 3 | protowire.FIXED64
+_EVENT_NAME: Final = 2 << 3 | protowire.BYTES
+_EVENT_ATTRIBUTES: Final = 3 << 3 | protowire.BYTES
+_LINK_TRACE_ID: Final = 1 << 3 | protowire.BYTES
+_LINK_SPAN_ID: Final = 2 << 3 | protowire.BYTES
+_LINK_ATTRIBUTES: Final = 4 << 3 | protowire.BYTES
 # ... of KeyValue, and of AnyValue, whose fields exclude one another, ArrayValue and KeyValueList.
 _KEY: Final = 1 << 3 | protowire.BYTES
 _VALUE: Final = 2 << 3 | protowire.BYTES
@@ -57,7 +73,6 @@ _DEPTH_MAX: Final = 100
 _SHORT_BYTES: Final = 256
 _SHORT_COUNT: Final = 2048
 """So many short attributes and called clusters are remembered: most recur from span to span."""
-_STATUS_ERROR: Final = 2
 
 
 def rows(body: bytes) -> Iterator[Row]:
@@ -78,21 +93,34 @@ def _resource_spans(data: Any) -> Iterator[Row]:
             resource.append(value)
         elif tag == _SCOPE_SPANS:
             scopes.append(value)
-    service = _service(resource)
+    attributes = _pairs(resource, _RESOURCE_ATTRIBUTES, 1)
+    service = spans.service(attributes)
     for scope in scopes:
-        for tag, value in protowire.tagged(scope):
+        fields = list(protowire.tagged(scope))
+        origin = _origin(attributes, [value for tag, value in fields if tag == _SCOPE])
+        for tag, value in fields:
             if tag == _SPANS:
-                yield _row(value, service)
+                yield _row(value, service, *origin)
 
 
-def _service(parts: Iterable[bytes]) -> str:
-    return spans.service(_pairs(parts, _RESOURCE_ATTRIBUTES, 1))
+def _origin(resource: dict[str, Any], scopes: Iterable[Any]) -> tuple[Details, bytes]:
+    """What all spans of a scope share, and how that is stored."""
+    name = version = b""
+    value: Any
+    for tag, value in (field for part in scopes for field in protowire.tagged(part)):
+        if tag == _SCOPE_NAME:
+            name = value
+        elif tag == _SCOPE_VERSION:
+            version = value
+    origin = spans.origin(resource, name.decode(), version.decode())
+    return origin, spans.stored(origin)
 
 
-def _row(data: Any, service: str) -> Row:  # noqa: C901 - a branch for each field, where calls would cost most
+def _row(data: Any, service: str, origin: Details, plain: bytes) -> Row:  # noqa: C901, PLR0912 - a branch for each field, where calls would cost most
     trace_id, span_id, parent_id, name, kind, start_ns, end_ns, at = _head(data) or _NO_HEAD
     code, end = 0, len(data)
     attributes: dict[str, bytes] = {}
+    rare: list[tuple[int, Any]] = []
     value: Any
     while at < end:
         # Most of a span is short attributes: what `field` would answer, without a call for each.
@@ -120,8 +148,10 @@ def _row(data: Any, service: str) -> Row:  # noqa: C901 - a branch for each fiel
             name = value
         elif tag == _KIND:
             kind = value
-        elif tag == _STATUS:
-            code = _code(value, code)
+        elif tag in _RARE:
+            rare.append((tag, value))
+            if tag == _STATUS:
+                code = _code(value, code)
     if at > end:
         raise ValueError("unexpected EOF")
     called = _called(attributes)
@@ -134,10 +164,66 @@ def _row(data: Any, service: str) -> Row:  # noqa: C901 - a branch for each fiel
         spans.kind(kind & _ENUM),
         start_ns,
         max(0, end_ns - start_ns),
-        code & _ENUM == _STATUS_ERROR,
+        code & _ENUM == spans.STATUS_ERROR,
         b"{%b}" % b",".join(attributes.values()),
         called,
+        spans.stored(_details(rare, origin, code & _ENUM)) if rare else plain,
     )
+
+
+def _details(rare: Iterable[tuple[int, Any]], origin: Details, code: int) -> Details:
+    events: list[Event] = []
+    links: list[Link] = []
+    message = trace_state = b""
+    for tag, value in rare:
+        if tag == _EVENTS and len(events) < spans.ITEMS_MAX:
+            events.append(_event(value))
+        elif tag == _LINKS and len(links) < spans.ITEMS_MAX:
+            links.append(_link(value))
+        elif tag == _TRACE_STATE:
+            trace_state = value
+        elif tag == _STATUS:
+            message = next((text for inner, text in _backwards(value) if inner == _MESSAGE), message)
+    return msgspec.structs.replace(
+        origin,
+        events=tuple(events),
+        links=spans.links(links),
+        message=message.decode(),
+        is_ok=code == spans.STATUS_OK,
+        trace_state=trace_state.decode(),
+    )
+
+
+def _backwards(data: bytes) -> Iterator[tuple[int, Any]]:
+    return reversed(list(protowire.tagged(data)))
+
+
+def _event(data: bytes) -> Event:
+    time_ns, name = 0, b""
+    value: Any
+    attributes: dict[str, Any] = {}
+    for tag, value in protowire.tagged(data):
+        if tag == _EVENT_TIME:
+            time_ns = int.from_bytes(value, "little")
+        elif tag == _EVENT_NAME:
+            name = value
+        elif tag == _EVENT_ATTRIBUTES:
+            attributes.update([_pair(value, 1)])
+    return Event(time_ns=time_ns, name=name.decode(), attributes=attributes)
+
+
+def _link(data: bytes) -> Link:
+    trace_id = span_id = b""
+    value: Any
+    attributes: dict[str, Any] = {}
+    for tag, value in protowire.tagged(data):
+        if tag == _LINK_TRACE_ID:
+            trace_id = value
+        elif tag == _LINK_SPAN_ID:
+            span_id = value
+        elif tag == _LINK_ATTRIBUTES:
+            attributes.update([_pair(value, 1)])
+    return Link(trace_id=trace_id.hex(), span_id=span_id.hex(), attributes=attributes)
 
 
 _IDS: Final = struct.Struct("<2s16s2s8s2s8s")

@@ -1,102 +1,162 @@
-"""Searches of traces as Jaeger's clients ask for them, in the parameters of both generations of its API."""
+"""Searches of traces as Jaeger's clients ask for them, in the parameters of both generations of its API.
+
+Sources: jaegertracing/jaeger v1.76 cmd/query/app/query_parser.go; v2.20
+cmd/jaeger/internal/extension/jaegerquery/internal/apiv3/query_parser.go.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import base64
+import binascii
+import re
 from typing import Final
 
-import msgspec
-
 from ondol.base import errors
-from ondol.observe.traces.store import Query
+from ondol.observe.traces.parameters import TIME_NS_MAX, Parameters, shown
+from ondol.observe.traces.search import Query
 
 _DAY_MS: Final = 86_400_000
+_LIMIT: Final = 100
 _TRACES_MAX: Final = 1500
-_TIME_NS_MAX: Final = 2**63 - 1
-_WHOLE_MAX: Final = 2**53
-"""The largest number that every JSON reader knows."""
-_UNITS_NS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-}
+_US: Final = 1_000
+_MS: Final = 1_000_000
+_LOOKBACK: Final = re.compile(r"([0-9]{1,9})(m|h|d|w)", re.ASCII)
+_LOOKBACK_NS: Final = {"m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9, "w": 7 * 86_400 * 10**9}
+_HEX_ID: Final = re.compile(r"[0-9A-Fa-f]{1,32}", re.ASCII)
+_ID_BYTES: Final = (16, 8)
+_BASE64_MAX: Final = 24
+_TRACE_DIGITS: Final = 32
 
 
-def search_v1(parameters: Mapping[str, str]) -> Query:
-    """A search of `/api/traces`: times in microseconds."""
+def fail_v1(name: str, what: str) -> errors.ApiError:
+    return errors.BadRequest(f"unable to parse param '{name}': {what}")
+
+
+def fail_v3(name: str, what: str) -> errors.ApiError:
+    return errors.BadRequest(f"malformed parameter {name}: {what}")
+
+
+def search_v1(parameters: Parameters, now_ns: int) -> tuple[Query, list[str]]:
+    """A search of `/api/traces`, or the traces that it names; times in microseconds."""
+    start_ns, end_ns = interval_v1(parameters)
+    if not start_ns and (lookback_ns := _lookback_ns(parameters.text("lookback"))):
+        start_ns = max(1, (end_ns or now_ns) - lookback_ns)
+    query = Query(
+        service=parameters.text("service"),
+        operation=parameters.text("operation"),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        duration_min_ns=parameters.duration_ns("minDuration"),
+        duration_max_ns=parameters.duration_ns("maxDuration"),
+        attributes=_tags(parameters),
+        limit=_limit(parameters, "limit", bits=32),
+    )
+    names = parameters.texts("traceID")
+    if len(names) > _TRACES_MAX:
+        raise parameters.fail("traceID", f"more than {_TRACES_MAX} of them")
+    ids = [trace_id(name, of="traceID") for name in names]
+    if not ids and not query.service:
+        raise errors.BadRequest("parameter 'service' is required")
+    if query.duration_min_ns and query.duration_max_ns and query.duration_max_ns < query.duration_min_ns:
+        raise errors.BadRequest("'maxDuration' should be greater than 'minDuration'")
+    return query, list(dict.fromkeys(ids))
+
+
+def interval_v1(parameters: Parameters) -> tuple[int, int]:
+    """Start and end in nanoseconds, 0 where none is named: then all that is kept counts."""
+    start_ns = parameters.time_ns("start", unit_ns=_US) or 0
+    return start_ns, parameters.time_ns("end", unit_ns=_US) or 0
+
+
+def search_v3(parameters: Parameters) -> Query:
+    """A search of `/api/v3/traces`: times as RFC 3339. Names with underscores are older."""
+    if parameters.text("query.filter"):
+        raise parameters.fail("query.filter", "not served; use query.attributes")
+    start_ns = parameters.rfc3339_ns("query.startTimeMin", "query.start_time_min") or 0
+    end_ns = parameters.rfc3339_ns("query.startTimeMax", "query.start_time_max") or 0
+    if start_ns and end_ns and start_ns >= end_ns:
+        raise errors.BadRequest("query.startTimeMin must be before query.startTimeMax")
+    parameters.flag("query.rawTraces", "query.raw_traces")
     return Query(
-        service=parameters.get("service", ""),
-        operation=parameters.get("operation", ""),
-        start_ns=min(_whole(parameters, "start") * 1000, _TIME_NS_MAX),
-        end_ns=min(_whole(parameters, "end") * 1000, _TIME_NS_MAX),
-        duration_min_ns=_duration_ns(parameters.get("minDuration", "")),
-        duration_max_ns=_duration_ns(parameters.get("maxDuration", "")),
-        attributes=_tags(parameters.get("tags", "")),
-        limit=min(_whole(parameters, "limit", 20), _TRACES_MAX),
+        service=parameters.text("query.serviceName", "query.service_name"),
+        operation=parameters.text("query.operationName", "query.operation_name"),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        duration_min_ns=parameters.duration_ns("query.durationMin", "query.duration_min"),
+        duration_max_ns=parameters.duration_ns("query.durationMax", "query.duration_max"),
+        attributes=parameters.attributes("query.attributes"),
+        limit=_limit(parameters, "query.searchDepth", "query.search_depth", "query.num_traces"),
     )
 
 
-def search_v3(parameters: Mapping[str, str]) -> Query:
-    """A search of `/api/v3/traces`: times as RFC 3339."""
-    if parameters.get("query.filter"):
-        raise errors.BadRequest("query.filter is not served; use query.attributes")
-    return Query(
-        service=parameters.get("query.serviceName", ""),
-        operation=parameters.get("query.operationName", ""),
-        start_ns=_time_ns(parameters.get("query.startTimeMin", "")),
-        end_ns=_time_ns(parameters.get("query.startTimeMax", "")),
-        duration_min_ns=_duration_ns(parameters.get("query.durationMin", "")),
-        duration_max_ns=_duration_ns(parameters.get("query.durationMax", "")),
-        attributes=_tags(parameters.get("query.attributes", "")),
-        limit=min(_whole(parameters, "query.searchDepth", 20), _TRACES_MAX),
-    )
+def check_trace_v3(parameters: Parameters) -> None:
+    """Whether what is said beside the id can be read; a trace is found without it."""
+    parameters.rfc3339_ns("startTime", "start_time")
+    parameters.rfc3339_ns("endTime", "end_time")
+    parameters.flag("rawTraces", "raw_traces")
 
 
-def interval_ns(parameters: Mapping[str, str], now_s: float) -> tuple[int, int]:
+def check_trace_v1(parameters: Parameters) -> None:
+    interval_v1(parameters)
+    parameters.flag("raw")
+
+
+def dependencies_v1(parameters: Parameters, now_ns: int) -> tuple[int, int]:
     """Start and end of what `/api/dependencies` looks at: by default the last day."""
-    end_ms = _whole(parameters, "endTs", int(now_s * 1000))
-    start_ms = max(0, end_ms - _whole(parameters, "lookback", _DAY_MS))
-    return min(start_ms * 1_000_000, _TIME_NS_MAX), min(end_ms * 1_000_000, _TIME_NS_MAX)
+    end_ns = parameters.time_ns("endTs", unit_ns=_MS) or now_ns
+    lookback_ms = parameters.whole("lookback")
+    start_ns = end_ns - (_DAY_MS if lookback_ms is None else lookback_ms) * _MS
+    return max(0, min(start_ns, TIME_NS_MAX)), end_ns
 
 
-def _whole(parameters: Mapping[str, str], key: str, default: int = 0) -> int:
-    text = parameters.get(key)
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) > _WHOLE_MAX:
-        raise errors.BadRequest(f"{key} must be a whole number up to {_WHOLE_MAX}, not {text[:40]!r}")
-    return int(text)
+def dependencies_v3(parameters: Parameters) -> tuple[int, int]:
+    """Both ends are named."""
+    start_ns = parameters.rfc3339_ns("startTime", "start_time")
+    end_ns = parameters.rfc3339_ns("endTime", "end_time")
+    if start_ns is None or end_ns is None:
+        raise errors.BadRequest(f"{'start_time' if start_ns is None else 'end_time'} is required")
+    if end_ns <= start_ns:
+        raise errors.BadRequest("end_time must be after start_time")
+    return start_ns, end_ns
 
 
-def _duration_ns(text: str) -> int:
-    """Nanoseconds of a duration such as `1.5s` or `200ms`."""
-    if not text:
-        return 0
-    number = text.rstrip("nuµms")
-    try:
-        return min(int(float(number) * _UNITS_NS[text[len(number) :]]), _TIME_NS_MAX)
-    except (KeyError, ValueError, OverflowError) as error:
-        raise errors.BadRequest(f"{text[:40]!r} is not a duration such as 200ms") from error
+def trace_id(text: str, *, of: str = "") -> str:
+    """An id as it is kept, of hex digits that may be fewer, or of base64; `BadRequest` if it is none."""
+    if _HEX_ID.fullmatch(text):
+        return text.lower().zfill(_TRACE_DIGITS)
+    if 0 < len(text) <= _BASE64_MAX:
+        padded = text.rstrip("=").replace("-", "+").replace("_", "/")
+        try:
+            raw = base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        if len(raw) in _ID_BYTES:
+            return raw.hex().zfill(_TRACE_DIGITS)
+    where = f"cannot parse {of} param: " if of else ""
+    raise errors.BadRequest(f"{where}{shown(text)} is not a trace id of up to {_TRACE_DIGITS} hex digits")
 
 
-def _time_ns(text: str) -> int:
-    """Nanoseconds since the Unix epoch of an RFC 3339 time; 0 for none."""
-    if not text:
-        return 0
-    try:
-        return min(int(datetime.fromisoformat(text).timestamp() * 1_000_000_000), _TIME_NS_MAX)
-    except (ValueError, OverflowError) as error:
-        raise errors.BadRequest(f"{text!r} is not an RFC 3339 time") from error
+def _limit(parameters: Parameters, *names: str, bits: int = 64) -> int:
+    limit = parameters.whole(*names, bits=bits)
+    if limit is not None and limit < 1:
+        raise parameters.fail(names[0], "must be at least 1")
+    return min(limit or _LIMIT, _TRACES_MAX)
 
 
-def _tags(text: str) -> dict[str, str]:
-    if not text:
-        return {}
-    try:
-        return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.DecodeError as error:
-        raise errors.BadRequest(f"tags must be a JSON object of strings: {error}") from error
+def _lookback_ns(text: str) -> int:
+    """How far back, as Jaeger's page says it (`1h`, `2d`); 0 if it says it in start and end (`custom`)."""
+    match = _LOOKBACK.fullmatch(text)
+    return int(match[1]) * _LOOKBACK_NS[match[2]] if match else 0
+
+
+def _tags(parameters: Parameters) -> dict[str, str]:
+    """Those of every `tag=key:value`, and those of every `tags={"key":"value"}`."""
+    tags: dict[str, str] = {}
+    for text in parameters.texts("tag"):
+        key, colon, value = text.partition(":")
+        if not colon:
+            raise errors.BadRequest(
+                f"malformed 'tag' parameter, expecting key:value, received: {shown(text)}"
+            )
+        tags[key] = value
+    return parameters.few("tags", tags | parameters.attributes("tags"))

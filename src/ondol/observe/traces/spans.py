@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,12 +11,52 @@ import msgspec
 from ondol.contracts import proxy
 
 KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
+SERVICE_NAME: Final = "service.name"
+STATUS_OK: Final = 1
+STATUS_ERROR: Final = 2
+ITEMS_MAX: Final = 128
+"""Events, and links, that are kept of one span: as many as exporters send by default."""
 _HEX: Final = re.compile(r"[0-9A-Fa-f]*")
 _NO_HEX: Final = "?"
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 _PARENT_DIGITS: Final = (16, 0)
 _TIME_NS_MAX: Final = 2**63 - 1
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened in a span."""
+
+    time_ns: int
+    name: str = ""
+    attributes: Mapping[str, Any] = {}
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """Another span, often of another trace, that a span has to do with; ids as those of spans."""
+
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, Any] = {}
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a span says that no search by column asks for; most spans say none of it."""
+
+    events: tuple[Event, ...] = ()
+    links: tuple[Link, ...] = ()
+    resource: Mapping[str, Any] = {}
+    """Attributes of what made the span, but for the service's name."""
+    scope: str = ""
+    scope_version: str = ""
+    message: str = ""
+    """Of the status."""
+    is_ok: bool = False
+    """Whether the status says so; most spans' says nothing."""
+    trace_state: str = ""
+
+
+NO_DETAILS: Final = Details()
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +72,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     duration_ns: int
     error: bool = False
     attributes: Mapping[str, Any] = {}
+    details: Details = NO_DETAILS
 
     @property
     def end_ns(self) -> int:
@@ -49,7 +90,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(NamedTuple):
-    """A span as it is stored, column by column: the attributes are a JSON object."""
+    """A span as it is stored, column by column: attributes and details are JSON objects."""
 
     trace_id: str
     span_id: str
@@ -62,6 +103,8 @@ class Row(NamedTuple):
     error: bool
     attributes: bytes
     called: str
+    details: bytes = b""
+    """Empty if there are none."""
 
 
 def row(span: Span) -> Row:
@@ -78,6 +121,24 @@ def row(span: Span) -> Row:
         span.error,
         msgspec.json.encode(span.attributes),
         called(span.attributes),
+        stored(span.details),
+    )
+
+
+def stored(details: Details) -> bytes:
+    """What is stored of the details of a span."""
+    return b"" if details == NO_DETAILS else msgspec.json.encode(details)
+
+
+def links(pairs: Iterable[Link]) -> tuple[Link, ...]:
+    """Those that name a span; others lead nowhere."""
+    return tuple(
+        link
+        for link in pairs
+        if len(link.trace_id) == len(_NO_TRACE)
+        and len(link.span_id) == len(_NO_SPAN)
+        and link.trace_id != _NO_TRACE
+        and link.span_id != _NO_SPAN
     )
 
 
@@ -98,7 +159,13 @@ def called(attributes: Mapping[str, Any]) -> str:
 
 def service(resource: Mapping[str, Any]) -> str:
     """The name of the service whose resource has these attributes."""
-    return str(resource.get("service.name") or "unknown")
+    return str(resource.get(SERVICE_NAME) or "unknown")
+
+
+def origin(resource: Mapping[str, Any], scope: str, scope_version: str) -> Details:
+    """The details that all spans of a scope share."""
+    others = {key: value for key, value in resource.items() if key != SERVICE_NAME}
+    return Details(resource=others, scope=scope, scope_version=scope_version)
 
 
 def parent(span_id: str) -> str:

@@ -8,15 +8,18 @@ disk, say) is `Unavailable` to callers: an exporter keeps its spans and comes ag
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from ondol.base import database, errors, log
-from ondol.observe.traces.spans import Row, Span
+from ondol.observe.traces.search import CALLS, OF_TRACE, PAGE_SPANS, Pages, Query
+from ondol.observe.traces.spans import NO_DETAILS, Details, Row, Span
+from ondol.observe.traces.turns import Turns
 
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS spans (
@@ -27,62 +30,64 @@ CREATE TABLE IF NOT EXISTS spans (
 CREATE INDEX IF NOT EXISTS spans_by_service ON spans (service, start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_time ON spans (start_ns);
 """
-# A service that calls nobody has no span of its own: who is called finds its traces. Added to older files.
-_CALLED: Final = "ALTER TABLE spans ADD COLUMN called TEXT NOT NULL DEFAULT ''"
+# Added to older files: who is called, for a service that calls nobody has no span of its own to be found by.
+_ADDED: Final = {
+    "called": "ALTER TABLE spans ADD COLUMN called TEXT NOT NULL DEFAULT ''",
+    "details": "ALTER TABLE spans ADD COLUMN details BLOB NOT NULL DEFAULT ''",
+}
 _BY_CALLED: Final = (
     "CREATE INDEX IF NOT EXISTS spans_by_called ON spans (called, start_ns) WHERE called <> ''"
 )
-_NAMES: Final = """
-WITH RECURSIVE named(name) AS (
-  SELECT min({column}) FROM spans WHERE {column} <> ''
-  UNION ALL SELECT (SELECT min({column}) FROM spans WHERE {column} > named.name AND {column} <> '') FROM named
-  WHERE named.name IS NOT NULL
-)
-SELECT name FROM named WHERE name IS NOT NULL
+# Names outlive their spans; a service that is only ever called has one operation without a kind.
+_OPERATIONS: Final = """
+CREATE TABLE operations (
+  service TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, seen_ns INTEGER NOT NULL,
+  PRIMARY KEY (service, name, kind)
+);
+CREATE INDEX operations_by_time ON operations (seen_ns);
+INSERT OR IGNORE INTO operations SELECT service, name, kind, max(start_ns) FROM spans GROUP BY 1, 2, 3;
+INSERT OR IGNORE INTO operations SELECT called, '', '', max(start_ns) FROM spans
+ WHERE called <> '' GROUP BY 1;
 """
-_SERVICES: Final = f"""
-SELECT name FROM ({_NAMES.format(column="service")}) UNION SELECT name FROM ({_NAMES.format(column="called")})
-ORDER BY name
-"""  # noqa: S608 - fixed words
+_HAS_OPERATIONS: Final = "SELECT count(*) FROM sqlite_master WHERE name = 'operations'"
+_NAME: Final = (
+    "INSERT INTO operations VALUES (?,?,?,?) "
+    "ON CONFLICT DO UPDATE SET seen_ns = max(seen_ns, excluded.seen_ns)"
+)
+_SEEN_AGAIN_NS: Final = 3600 * 10**9
+"""A name that comes with every export is written once an hour."""
+_SEEN_MAX: Final = 20_000
+"""So many names are remembered as written; and kept in the file, the newest."""
+_NAMES_KEPT_NS: Final = 6 * 24 * 3600 * 10**9
+"""How much longer than spans their names are kept."""
+_FORGET_NAMES: Final = "DELETE FROM operations WHERE rowid IN (SELECT rowid FROM operations {which} LIMIT ?)"
+_ROW_MAX: Final = 2**63 - 1
+_DETAILS: Final = msgspec.json.Decoder(Details)
 _SCHEMA: Final = database.Schema((_TABLES,), versioned=False)
 _OPTIONS: Final = database.Options(durable=False, cache_kib=4096)
 _FORGOTTEN_AT_ONCE: Final = 5_000  # exports wait while spans are dropped, so that is done in small steps
-_COLUMNS: Final = (
-    "trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns, error, attributes"
+ANSWER_SPANS_MAX: Final = 50_000
+"""Spans that one answer has: of a trace that has more some are left out, of a search the oldest traces."""
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO spans (trace_id, span_id, parent_id, service, name, kind, start_ns, duration_ns,"
+    " error, attributes, called, details) VALUES {rows}"
 )
-_INSERT: Final = f"INSERT OR REPLACE INTO spans ({_COLUMNS}, called) VALUES (?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - fixed words
-
-_CALLS: Final = """
-SELECT child.service, child.called, parent.service, parent.called, count(*)
-FROM spans child JOIN spans parent ON parent.trace_id = child.trace_id AND parent.span_id = child.parent_id
-WHERE child.start_ns BETWEEN ? AND ? GROUP BY 1, 2, 3, 4
-"""
-_HAS_ATTRIBUTE: Final = """
-EXISTS (SELECT 1 FROM json_each(attributes) found WHERE found.key = ? AND
- CASE found.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(found.value AS TEXT) END = ?)
-"""
-
-
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What to look for; an empty or zero field does not narrow. Times in nanoseconds."""
-
-    service: str = ""
-    operation: str = ""
-    start_ns: int = 0
-    end_ns: int = 0
-    duration_min_ns: int = 0
-    duration_max_ns: int = 0
-    attributes: Mapping[str, str] = {}
-    limit: int = 20
+_ROW: Final = "(?,?,?,?,?,?,?,?,?,?,?,?)"
+_AT_ONCE: Final = (64, 8, 1)
+"""So many rows are written by one call: Python's lock is given up and asked for at each."""
+_SPANS: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, str, str, int, int, int, str, str]])
+_CALLS: Final = msgspec.json.Decoder(list[tuple[str, str, str, str, int]])
 
 
 class SpanStore:
-    """One connection behind a lock: callers come from worker threads, one at a time."""
+    """One connection that callers, from worker threads, take in turns; none of them has it for long."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
-        self._lock = threading.Lock()
+        self._lock = Turns()
+        self._seen: dict[tuple[str, str, str], int] = {}
+        """Names that are in the file, and the time that is there with them."""
         try:
             self._db = self._open()
         except errors.Damaged as error:
@@ -95,9 +100,15 @@ class SpanStore:
             self._file, subject=f"the traces at {self._file}", schema=_SCHEMA, options=_OPTIONS
         )
         try:
-            if "called" not in {column[1] for column in db.rows("PRAGMA table_info(spans)")}:
-                db.execute(_CALLED)
+            columns = {column[1] for column in db.rows("PRAGMA table_info(spans)")}
+            for column, statement in _ADDED.items():
+                if column not in columns:
+                    db.execute(statement)
             db.execute(_BY_CALLED)
+            if not db.value(_HAS_OPERATIONS):
+                with db.transaction():
+                    for statement in filter(str.strip, _OPERATIONS.split(";")):
+                        db.execute(statement)
             db.value("SELECT count(*) FROM spans")
         except errors.OndolError:
             db.close()
@@ -110,57 +121,96 @@ class SpanStore:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Keep the spans; one that is known already (an exporter's retry) is kept once."""
+        batch = list(rows)
         with self._transaction() as db:
-            db.execute_many(_INSERT, rows)
+            _insert(db, batch)
+            names = self._unseen(batch)
+            db.execute_many(_NAME, [(*name, seen_ns) for name, seen_ns in names.items()])
+        if len(self._seen) + len(names) > _SEEN_MAX:
+            self._seen.clear()
+        self._seen.update(names)
+
+    def _unseen(self, batch: Sequence[Row]) -> dict[tuple[str, str, str], int]:
+        """The names that are not in the file yet, or with a time of long ago."""
+        names: dict[tuple[str, str, str], int] = {}
+        for row in batch:
+            seen_ns = row.start_ns
+            for name in ((row.service, row.name, row.kind), (row.called, "", "")):
+                written_ns = max(self._seen.get(name, -_SEEN_AGAIN_NS), names.get(name, -_SEEN_AGAIN_NS))
+                if name[0] and seen_ns >= written_ns + _SEEN_AGAIN_NS:
+                    names[name] = seen_ns
+        return names
 
     def trace(self, trace_id: str) -> list[Span]:
-        """Every span of a trace, earliest first; none if it is unknown."""
-        return self._spans("WHERE trace_id = ? ORDER BY start_ns, span_id", (trace_id.lower().zfill(32),))
+        """The spans of a trace, earliest first; none if it is unknown.
+
+        `ANSWER_SPANS_MAX` are all that there are: more would not fit into memory.
+        """
+        spans: list[Span] = []
+        while len(spans) < ANSWER_SPANS_MAX:
+            after = spans[-1].span_id if spans else ""
+            ((text,),) = self._rows(OF_TRACE, (trace_id.lower().zfill(32), after))
+            page = _SPANS.decode(text)
+            spans += map(_span, page)
+            if len(page) < PAGE_SPANS:
+                break
+        return sorted(spans, key=lambda span: (span.start_ns, span.span_id))
 
     def search(self, query: Query) -> list[list[Span]]:
         """The newest traces that have a span as asked for, whole; of a service, also those that call it."""
-        where, values = ["1 = 1"], []
-        for condition, value in (
-            ("(service = ?1 OR (called <> '' AND called = ?1))", query.service),
-            ("name = ?", query.operation),
-            ("start_ns >= ?", query.start_ns),
-            ("start_ns <= ?", query.end_ns),
-            ("duration_ns >= ?", query.duration_min_ns),
-            ("duration_ns <= ?", query.duration_max_ns),
-        ):
-            if value:
-                where.append(condition)
-                values.append(value)
-        for key, value in query.attributes.items():
-            clause, *bound = _attribute(key, value)
-            where.append(clause)
-            values += bound
-        newest_first = self._rows(
-            f"SELECT trace_id, max(start_ns) AS newest FROM spans WHERE {' AND '.join(where)} "  # noqa: S608 - fixed words, values are bound
-            "GROUP BY trace_id ORDER BY newest DESC LIMIT ?",
-            (*values, query.limit),
-        )
-        return [trace for row in newest_first if (trace := self.trace(row[0]))]
+        return [trace for trace in self.traces(self._matching(query)).values() if trace]
+
+    def traces(self, trace_ids: Iterable[str]) -> dict[str, list[Span]]:
+        """The spans of each of the traces, whole; the last traces are left out where there are too many."""
+        traces: dict[str, list[Span]] = {}
+        count = 0
+        for trace_id in trace_ids:
+            trace = self.trace(trace_id)
+            count += len(trace)
+            if traces and count > ANSWER_SPANS_MAX:
+                break
+            traces[trace_id] = trace
+        return traces
+
+    def _matching(self, query: Query) -> Iterable[str]:
+        """Up to the limit traces with a span as asked for, each once, newest first."""
+        pages = Pages(query)
+        cursor = pages.start
+        traces: dict[str, None] = {}
+        while len(traces) < query.limit:
+            ((count, start_ns, row, matching),) = self._rows(pages.statement, pages.values(cursor))
+            traces |= dict.fromkeys(msgspec.json.decode(matching))
+            if count < PAGE_SPANS:
+                break
+            cursor = start_ns, row
+        return itertools.islice(traces, query.limit)
 
     def services(self) -> list[str]:
-        """Every service that called or was called; one look into the indexes a service, not one a span."""
-        return [row[0] for row in self._rows(_SERVICES)]
+        """Every service that called or was called, of late or not."""
+        return [row[0] for row in self._rows("SELECT DISTINCT service FROM operations ORDER BY service")]
 
-    def operations(self, service: str = "") -> list[tuple[str, str]]:
-        """Names and kinds of the operations of one service, or of all."""
-        clause, values = ("WHERE service = ?", (service,)) if service else ("", ())
-        return [
-            (row[0], row[1])
-            for row in self._rows(f"SELECT DISTINCT name, kind FROM spans {clause} ORDER BY name", values)  # noqa: S608
-        ]
+    def operations(self, service: str = "", kind: str = "") -> list[tuple[str, str]]:
+        """Names and kinds of the operations of one service, or of all; of one kind, or of all."""
+        rows = self._rows(
+            "SELECT DISTINCT name, kind FROM operations WHERE kind <> '' AND ?1 IN ('', service) "
+            "AND ?2 IN ('', kind) ORDER BY name, kind",
+            (service, kind),
+        )
+        return [(name, its) for name, its in rows]
 
     def calls(self, start_ns: int, end_ns: int) -> list[tuple[str, str, str, str, int]]:
         """Spans that started in the interval, counted by service and called service of both ends.
 
-        Counted here, for a day's spans would not fit into memory.
+        Counted on the way, for a day's spans would not fit into memory.
         """
-        counted = self._rows(_CALLS, (start_ns, end_ns))
-        return [(child, called, parent, its, count) for child, called, parent, its, count in counted]
+        counted: Counter[tuple[str, str, str, str]] = Counter()
+        cursor: tuple[int | None, int | None] = (start_ns - 1, _ROW_MAX)
+        while cursor[0] is not None:
+            ((start, row, counts),) = self._rows(CALLS, (*cursor, end_ns))
+            cursor = start, row
+            for child, called, parent, called_by_it, count in _CALLS.decode(counts):
+                counted[child, called, parent, called_by_it] += count
+        return [(*pair, count) for pair, count in sorted(counted.items())]
 
     def forget(self, *, before_ns: int, keep_spans: int, keep_bytes: int) -> int:
         """Drop what is too old or too much, oldest first; the number of spans dropped is returned."""
@@ -169,6 +219,7 @@ class SpanStore:
         dropped = 0
         while step := self._forget_some(before_ns, min(too_many - dropped, _FORGOTTEN_AT_ONCE)):
             dropped += step
+        self._forget_names(before_ns - _NAMES_KEPT_NS)
         if dropped:
             with self._lock, _explained():
                 self._db.vacuum(self._db.free_pages)
@@ -192,15 +243,22 @@ class SpanStore:
             db.execute_many("DELETE FROM spans WHERE trace_id = ? AND span_id = ?", dropped)
         return len(dropped)
 
+    def _forget_names(self, before_ns: int) -> None:
+        """Drop names that were not seen for long, and the oldest of too many."""
+        count = self._rows("SELECT count(*) FROM operations")[0][0]
+        for number in range(0, max(1, count - _SEEN_MAX), _FORGOTTEN_AT_ONCE):
+            surplus = min(max(0, count - _SEEN_MAX - number), _FORGOTTEN_AT_ONCE)
+            with self._transaction() as db:
+                db.execute(_FORGET_NAMES.format(which="WHERE seen_ns < ?"), (before_ns, _FORGOTTEN_AT_ONCE))
+                db.execute(_FORGET_NAMES.format(which="ORDER BY seen_ns"), (surplus,))
+                self._seen.clear()
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[database.Connection]:
         with self._lock, _explained(), self._db.transaction():
             yield self._db
 
-    def _spans(self, tail: str, values: Sequence[Any]) -> list[Span]:
-        return [_span(row) for row in self._rows(f"SELECT {_COLUMNS} FROM spans {tail}", values)]  # noqa: S608
-
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def _rows(self, statement: str, values: database.Values = ()) -> list[tuple[Any, ...]]:
         with self._lock, _explained():
             return self._db.rows(statement, values)
 
@@ -216,13 +274,13 @@ def _explained() -> Iterator[None]:
         raise errors.Unavailable(f"traces cannot be read or written: {reason}", retry_after_s=1) from error
 
 
-def _attribute(key: str, value: str) -> tuple[str, ...]:
-    """The condition for an attribute, and its values; two of Jaeger's tags are columns of their own."""
-    if key == "span.kind":
-        return "kind = ?", value
-    if key == "error" and value == "true":
-        return f"(error OR {_HAS_ATTRIBUTE})", key, value
-    return _HAS_ATTRIBUTE, key, value
+def _insert(db: database.Connection, rows: Sequence[Row]) -> None:
+    at = 0
+    for count in _AT_ONCE:
+        statement = _INSERT.format(rows=",".join([_ROW] * count))
+        while at + count <= len(rows):
+            db.execute(statement, list(itertools.chain.from_iterable(rows[at : at + count])))
+            at += count
 
 
 def _move_aside(file: Path) -> Path:
@@ -254,4 +312,5 @@ def _span(row: tuple[Any, ...]) -> Span:
         duration_ns=row[7],
         error=bool(row[8]),
         attributes=msgspec.json.decode(row[9]),
+        details=_DETAILS.decode(row[10]) if row[10] else NO_DETAILS,
     )
