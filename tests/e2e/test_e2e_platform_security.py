@@ -137,3 +137,26 @@ def test_nothing_is_let_in_while_a_part_is_away(court: Court, platform: Platform
         assert {court.status(caller) for caller in ("stranger", "beside", "host")} <= {0, 403, 503}
     eventually(lambda: platform.pids().get(part) not in (0, None, before), f"{part} is there again")
     court.settles({"friend": 200, "stranger": 403, "beside": 403, "host": 403}, "all is as it was")
+
+
+def test_a_policy_says_that_a_pod_is_open_while_its_node_is_away(court: Court, platform: Platform) -> None:
+    """One that runs and is not turned: in force is what holds there, whatever the proxy runs already."""
+    court.kubectl("rollout", "restart", "deployment/web")
+    court.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    court.addresses["web"] = eventually(lambda: web(court.kubectl), "one pod is left")["status"]["podIP"]
+    court.settles(OPEN, "the new pod is open")
+    path = ".status.conditions[?(@.type=='Programmed')].reason"
+
+    def says(reason: str) -> bool:
+        return court.kubectl.path("authorizationpolicy", "web", path) == reason
+
+    node = platform.pids()["node"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        court.kubectl.apply(friends_only(court.kubectl.namespace))
+        eventually(lambda: says("ArrivalsNotTurned"), "the policy says that the pod is not turned")
+        assert court.status("host") == 200
+    finally:
+        os.kill(node, signal.SIGCONT)
+    eventually(lambda: says("Programmed"), "the policy is in force")
+    assert {court.status(caller) for caller in ("stranger", "beside", "host")} == {403}
