@@ -69,7 +69,7 @@ async def test_a_policy_holds_for_whoever_calls(live: Live) -> None:
 
 
 async def test_nobody_is_believed_who_says_who_he_is(live: Live) -> None:
-    """Headers by which proxies tell each other of callers and ways: from a pod, and from outside of the mesh."""
+    """Headers by which proxies tell of callers and ways: from a pod, and from outside of the mesh."""
     identity = "spiffe://cluster.local/ns/default/sa/client"
     forged = {
         "x-forwarded-client-cert": f"By={identity};URI={identity}",
