@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import Kubectl, Platform, eventually, get, through
+from tests.e2e.harness import Kubectl, Platform, eventually, free_port, get, through
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -160,3 +160,35 @@ def test_a_policy_says_that_a_pod_is_open_while_its_node_is_away(court: Court, p
         os.kill(node, signal.SIGCONT)
     eventually(lambda: says("Programmed"), "the policy is in force")
     assert {court.status(caller) for caller in ("stranger", "beside", "host")} == {403}
+
+
+def test_every_way_from_outside_leads_past_the_policy(court: Court, platform: Platform) -> None:
+    """Ports of the machine and of nodes, a load balancer's address, the ingress, the API server's proxy."""
+    space, machines, balanced = court.kubectl, free_port(), free_port()
+    shown = objects.container(ports=[{"containerPort": objects.PORT, "hostPort": machines}])
+    ports = [{"name": "http", "port": balanced, "targetPort": objects.PORT}]
+    host = f"shown.{space.namespace}.example.test"
+    route = {"route": [{"destination": {"host": "shown", "port": {"number": balanced}}}]}
+    space.apply(objects.pod("shown", shown), objects.service("shown", type="LoadBalancer", ports=ports))
+    space.apply(objects.virtual_service("shown", route, hosts=[host], gateways=["ondol-system/ingress"]))
+    space("wait", "--for=condition=Ready", "pod/shown", "--timeout=30s")
+    balancer = eventually(
+        lambda: space.path("service", "shown", ".status.loadBalancer.ingress[0].ip"), "it has an address"
+    )
+    node_port = space.path("service", "shown", ".spec.ports[0].nodePort")
+    proxied = f"/api/v1/namespaces/{space.namespace}/pods/shown:{objects.PORT}/proxy/"
+
+    def statuses() -> dict[str, int]:
+        return {
+            "hostPort": get(f"http://127.0.0.1:{machines}/").status,
+            "balancer": get(f"http://{balancer}:{balanced}/").status,
+            "nodePort": get(f"http://127.0.0.1:{node_port}/").status,
+            "ingress": get(platform.ingress, headers={"Host": host}).status,
+            "proxy": 200 if space.run("get", "--raw", proxied).status == 0 else 403,
+        }
+
+    eventually(lambda: set(statuses().values()) == {200}, "it is open by every way")
+    policy = friends_only(space.namespace)
+    policy["spec"]["selector"] = {"matchLabels": {"app": "shown"}}
+    space.apply(policy)
+    eventually(lambda: set(statuses().values()) == {403}, "it is open by none")
