@@ -199,6 +199,11 @@ async def test_no_request_passes_by_what_is_asked_of_requests(live: Live) -> Non
         for caller, is_heard in (("client", True), ("other", False)):
             (answer,) = await live.call(caller, greet)
             assert answer.get("text", "").startswith("hello") is is_heard, caller
+        assert await anyio.to_thread.run_sync(heard_here, address) == b""
+        local = await anyio.to_thread.run_sync(address_towards, address)
+        rules = [of_client(), {"from": [{"source": {"ipBlocks": [f"{local}/30"]}}]}]
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"rules": rules})
+        assert (await anyio.to_thread.run_sync(heard_here, address)).startswith(b"hello")
         late = {"address": service, "port": 8002, **EVASIONS["silence first"]}
         assert '"port": 8002' in (await live.call("client", late))[0]["text"]
         token = {"issuer": "me", "jwksUri": "https://keys.invalid/k", "presence": "REQUIRED"}
@@ -219,6 +224,22 @@ def reached(answer: dict[str, Any]) -> dict[str, str]:
     """What the application answered, by the way in which it was asked."""
     texts = zip(EVASIONS, (each.get("text", "") for each in answer["answers"]), strict=True)
     return {name: text for name, text in texts if '"port"' in text}
+
+
+def heard_here(address: str) -> bytes:
+    """What the host hears of the server that speaks first; nothing if it is refused."""
+    try:
+        with socket.create_connection((address, 9000), timeout=5) as raw:
+            return raw.recv(100)
+    except OSError:
+        return b""
+
+
+def address_towards(address: str) -> str:
+    """Of the host, as who is called sees it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        return str(probe.getsockname()[0])
 
 
 def of_client() -> dict[str, Any]:
