@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import Kubectl, Platform, eventually, get, through
+from tests.e2e.harness import Kubectl, Platform, eventually, free_port, get, through
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -137,3 +137,58 @@ def test_nothing_is_let_in_while_a_part_is_away(court: Court, platform: Platform
         assert {court.status(caller) for caller in ("stranger", "beside", "host")} <= {0, 403, 503}
     eventually(lambda: platform.pids().get(part) not in (0, None, before), f"{part} is there again")
     court.settles({"friend": 200, "stranger": 403, "beside": 403, "host": 403}, "all is as it was")
+
+
+def test_a_policy_says_that_a_pod_is_open_while_its_node_is_away(court: Court, platform: Platform) -> None:
+    """One that runs and is not turned: in force is what holds there, whatever the proxy runs already."""
+    court.kubectl("rollout", "restart", "deployment/web")
+    court.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    court.addresses["web"] = eventually(lambda: web(court.kubectl), "one pod is left")["status"]["podIP"]
+    court.settles(OPEN, "the new pod is open")
+    path = ".status.conditions[?(@.type=='Programmed')].reason"
+
+    def says(reason: str) -> bool:
+        return court.kubectl.path("authorizationpolicy", "web", path) == reason
+
+    node = platform.pids()["node"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        court.kubectl.apply(friends_only(court.kubectl.namespace))
+        eventually(lambda: says("ArrivalsNotTurned"), "the policy says that the pod is not turned")
+        assert court.status("host") == 200
+    finally:
+        os.kill(node, signal.SIGCONT)
+    eventually(lambda: says("Programmed"), "the policy is in force")
+    assert {court.status(caller) for caller in ("stranger", "beside", "host")} == {403}
+
+
+def test_every_way_from_outside_leads_past_the_policy(court: Court, platform: Platform) -> None:
+    """Ports of the machine and of nodes, a load balancer's address, the ingress, the API server's proxy."""
+    space, machines, balanced = court.kubectl, free_port(), free_port()
+    shown = objects.container(ports=[{"containerPort": objects.PORT, "hostPort": machines}])
+    ports = [{"name": "http", "port": balanced, "targetPort": objects.PORT}]
+    host = f"shown.{space.namespace}.example.test"
+    route = {"route": [{"destination": {"host": "shown", "port": {"number": balanced}}}]}
+    space.apply(objects.pod("shown", shown), objects.service("shown", type="LoadBalancer", ports=ports))
+    space.apply(objects.virtual_service("shown", route, hosts=[host], gateways=["ondol-system/ingress"]))
+    space("wait", "--for=condition=Ready", "pod/shown", "--timeout=30s")
+    balancer = eventually(
+        lambda: space.path("service", "shown", ".status.loadBalancer.ingress[0].ip"), "it has an address"
+    )
+    node_port = space.path("service", "shown", ".spec.ports[0].nodePort")
+    proxied = f"/api/v1/namespaces/{space.namespace}/pods/shown:{objects.PORT}/proxy/"
+
+    def statuses() -> dict[str, int]:
+        return {
+            "hostPort": get(f"http://127.0.0.1:{machines}/").status,
+            "balancer": get(f"http://{balancer}:{balanced}/").status,
+            "nodePort": get(f"http://127.0.0.1:{node_port}/").status,
+            "ingress": get(platform.ingress, headers={"Host": host}).status,
+            "proxy": 200 if space.run("get", "--raw", proxied).status == 0 else 403,
+        }
+
+    eventually(lambda: set(statuses().values()) == {200}, "it is open by every way")
+    policy = friends_only(space.namespace)
+    policy["spec"]["selector"] = {"matchLabels": {"app": "shown"}}
+    space.apply(policy)
+    eventually(lambda: set(statuses().values()) == {403}, "it is open by none")

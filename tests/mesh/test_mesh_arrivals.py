@@ -68,6 +68,38 @@ async def test_a_policy_holds_for_whoever_calls(live: Live) -> None:
         assert await from_the_host(live, "web") == 403
 
 
+async def test_nobody_is_believed_who_says_who_he_is(live: Live) -> None:
+    """Headers by which proxies tell of callers and ways: from a pod, and from outside of the mesh."""
+    identity = "spiffe://cluster.local/ns/default/sa/client"
+    forged = {
+        "x-forwarded-client-cert": f"By={identity};URI={identity}",
+        "x-forwarded-for": "127.0.0.1",
+        "x-envoy-original-path": "/ok",
+        "x-envoy-original-dst-host": "127.0.0.1:1",
+        "x-envoy-external-address": "127.0.0.1",
+        "x-envoy-internal": "true",
+        "x-original-url": "/ok",
+    }
+    async with guarding(live) as guarded:
+        await two_callers(guarded)
+        local = {"from": [{"source": {"ipBlocks": ["127.0.0.0/8"]}}]}
+        open_path = {"to": [{"operation": {"paths": ["/told"]}}]}
+        rules = [of_client(), local, open_path]
+        spec = {"selector": labelled("web"), "rules": rules}
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", spec)
+        await guarded.turned("web")
+        request = {"host": "web:8001", "port": 8001, "path": "/ok", "headers": forged}
+        outside = {**request, "address": live.addresses["web"]}
+        refused, answered = await live.call("other", request, {**request, "path": "/told"})
+        assert (refused["status"], answered["status"]) == (403, 200)
+        certificate = answered["seen"]["headers"]["x-forwarded-client-cert"]
+        assert "sa/other" in certificate
+        assert identity not in certificate
+        assert (await anyio.to_thread.run_sync(traffic.call, outside))["status"] == 403
+        answered = await anyio.to_thread.run_sync(traffic.call, {**outside, "path": "/told"})
+        assert "x-forwarded-client-cert" not in answered["seen"]["headers"]
+
+
 async def test_strict_takes_nothing_in_the_open(live: Live) -> None:
     """Pods of the mesh come in with certificates, the host is refused; DISABLE is as it was."""
     async with guarding(live) as guarded:
@@ -167,6 +199,11 @@ async def test_no_request_passes_by_what_is_asked_of_requests(live: Live) -> Non
         for caller, is_heard in (("client", True), ("other", False)):
             (answer,) = await live.call(caller, greet)
             assert answer.get("text", "").startswith("hello") is is_heard, caller
+        assert await anyio.to_thread.run_sync(heard_here, address) == b""
+        local = await anyio.to_thread.run_sync(address_towards, address)
+        rules = [of_client(), {"from": [{"source": {"ipBlocks": [f"{local}/30"]}}]}]
+        await guarded.rule(mesh.AUTHORIZATION_POLICY, "web", {"rules": rules})
+        assert (await anyio.to_thread.run_sync(heard_here, address)).startswith(b"hello")
         late = {"address": service, "port": 8002, **EVASIONS["silence first"]}
         assert '"port": 8002' in (await live.call("client", late))[0]["text"]
         token = {"issuer": "me", "jwksUri": "https://keys.invalid/k", "presence": "REQUIRED"}
@@ -187,6 +224,22 @@ def reached(answer: dict[str, Any]) -> dict[str, str]:
     """What the application answered, by the way in which it was asked."""
     texts = zip(EVASIONS, (each.get("text", "") for each in answer["answers"]), strict=True)
     return {name: text for name, text in texts if '"port"' in text}
+
+
+def heard_here(address: str) -> bytes:
+    """What the host hears of the server that speaks first; nothing if it is refused."""
+    try:
+        with socket.create_connection((address, 9000), timeout=5) as raw:
+            return raw.recv(100)
+    except OSError:
+        return b""
+
+
+def address_towards(address: str) -> str:
+    """Of the host, as who is called sees it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        return str(probe.getsockname()[0])
 
 
 def of_client() -> dict[str, Any]:

@@ -238,12 +238,16 @@ def test_what_is_declared_here_says_how_calls_are_read(
 ) -> None:
     """Whatever their callers take them for: only where bytes are declared nobody asks about requests."""
     declared, transport, words, chain = row
-    shop.put("AuthorizationPolicy", "deny", "default", DENY)
+    token = {"issuer": "me", "jwksUri": "https://keys.example/k", "presence": "REQUIRED"}
+    shop.put("RequestAuthentication", "token", "default", {"jwtRules": [token]})
     shop.service("web", (declared, 8080), endpoints=[("10.0.0.1", 8080)], pods=["web"])
     shop.objects["Service"]["default", "web"]["spec"]["selector"] = {"app": "web"}
     tree = arrivals(translate(shop))["web"]["filterChainMatcher"]
     call = {"destination_port": "8080", "transport_protocol": transport, "protocol": words}
     assert taken(tree, call) == chain
+    shop.put("RequestAuthentication", "token", "default", {"jwtRules": [{**token, "presence": "OPTIONAL"}]})
+    tree = arrivals(translate(shop))["web"]["filterChainMatcher"]
+    assert taken(tree, call) == chain.replace("unread", "tcp"), "nothing is asked of requests alone"
 
 
 def taken(matcher: dict[str, Any], call: dict[str, str]) -> str:

@@ -99,20 +99,20 @@ def shared(
     """Everything of a guarded pod's listener but its name and address, encoded.
 
     `decides`: the filters that decide about connections that are not HTTP; `unread`, about those of which
-    nobody declared that they are not.
+    nobody declared that they are not, and have chains of their own where that makes a difference.
     """
     plain, secured = observation.by(Reporter.PLAIN), observation.by(Reporter.MUTUAL)
+    has_unread = list(unread) != list(decides)
     filter_chains = [
         chains.tcp(clusters.BLACKHOLE, clusters.BLACKHOLE, plain),
         _http(_PLAIN_HTTP, guard, policy, plain),
         _tcp(_PLAIN_TCP, decides, plain),
-        _tcp(_PLAIN_UNREAD, unread, plain),
     ]
-    for chain in (
-        _http(_MUTUAL_HTTP, guard, policy, secured),
-        _tcp(_MUTUAL_TCP, decides, secured),
-        _tcp(_MUTUAL_UNREAD, unread, secured),
-    ):
+    encrypted = [_http(_MUTUAL_HTTP, guard, policy, secured), _tcp(_MUTUAL_TCP, decides, secured)]
+    if has_unread:
+        filter_chains.append(_tcp(_PLAIN_UNREAD, unread, plain))
+        encrypted.append(_tcp(_MUTUAL_UNREAD, unread, secured))
+    for chain in encrypted:
         chain.transport_socket.CopyFrom(mutual.downstream(guard.identity, guard.trust_domain))
         filter_chains.append(chain)
     looking = [
@@ -130,7 +130,7 @@ def shared(
             continue_on_listener_filters_timeout=True,
             # The proxy dials the application from within the pod: what arrives comes from outside of it.
             filter_chains=[chains.of_a_pod(each, "") for each in filter_chains],
-            filter_chain_matcher=_tree(guard),
+            filter_chain_matcher=_tree(guard, has_unread=has_unread),
         )
     )
 
@@ -230,32 +230,34 @@ def _tcp(
     return m.listener_components.FilterChain(name=name, filters=filters)
 
 
-def _tree(guard: Guard) -> m.matcher.Matcher:
+def _tree(guard: Guard, *, has_unread: bool) -> m.matcher.Matcher:
     """By destination port: nowhere for the listener's own, else by what the port takes and speaks."""
     numbers = {*(port for port, _ in guard.ports), *guard.modes.ports}
-    ports = {port: _port(guard, port) for port in sorted(numbers)}
+    ports = {port: _port(guard, port, has_unread=has_unread) for port in sorted(numbers)}
     ports[POD_PORT] = chains.take(clusters.BLACKHOLE)
-    matcher = m.matcher.Matcher(on_no_match=_port(guard, 0))
+    matcher = m.matcher.Matcher(on_no_match=_port(guard, 0, has_unread=has_unread))
     matcher.matcher_tree.input.CopyFrom(m.typed("destination_port", m.inputs.DestinationPortInput()))
     for port, match in ports.items():
         matcher.matcher_tree.exact_match_map.map[str(port)].CopyFrom(match)
     return matcher
 
 
-def _port(guard: Guard, port: int) -> m.matcher.Matcher.OnMatch:
+def _port(guard: Guard, port: int, *, has_unread: bool) -> m.matcher.Matcher.OnMatch:
     """First what is mutual TLS; then, where the mode lets it in, whatever else comes."""
     mode = Mode.PERMISSIVE if guard.is_open else guard.modes.mode(port)
     declared = dict(guard.ports).get(port, Protocol.SNIFFED)
     is_bytes = declared in (Protocol.TCP, Protocol.TLS)
     refused = chains.take(clusters.BLACKHOLE)
-    plain = _PLAIN_TCP if is_bytes else _PLAIN_UNREAD
-    plain_tcp = refused if mode is Mode.STRICT else chains.take(plain)
+    is_unread = has_unread and not is_bytes
+    plain_tcp = refused if mode is Mode.STRICT else chains.take(_PLAIN_UNREAD if is_unread else _PLAIN_TCP)
     plain_http = refused if mode is Mode.STRICT else chains.take(_PLAIN_HTTP)
     spoken = plain_tcp if is_bytes else plain_http
     if declared is Protocol.SNIFFED:
         spoken = _by_words(dict.fromkeys(_HTTP_PROTOCOLS, plain_http), plain_tcp)
     # A caller may think otherwise of the port, and its proxy with it: what is declared here counts.
-    of_bytes = _MUTUAL_TCP if is_bytes else _MUTUAL_UNREAD if declared is Protocol.SNIFFED else _MUTUAL_HTTP
+    of_bytes = _MUTUAL_UNREAD if is_unread else _MUTUAL_TCP
+    if not is_bytes and declared is not Protocol.SNIFFED:
+        of_bytes = _MUTUAL_HTTP
     offered = {f"'{mutual.HTTP_ALPN}'": _MUTUAL_HTTP, f"'{mutual.TCP_ALPN}'": of_bytes}
     secured = {} if mode is Mode.DISABLE else {words: chains.take(name) for words, name in offered.items()}
     matcher = m.matcher.Matcher(on_no_match=spoken)
