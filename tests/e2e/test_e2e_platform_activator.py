@@ -13,6 +13,11 @@ from tests.e2e.harness import Kubectl, Platform, Reply, eventually, get, through
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
+HTTP2: dict[str, Any] = {
+    "env": [{"name": "HTTP2", "value": "1"}],
+    "ports": [{"containerPort": objects.PORT, "name": "h2c"}],
+}
+
 
 def knative(name: str, concurrency: int = 0, **fields: Any) -> Any:
     notes = {"window": "6s", "scale-to-zero-pod-retention-period": "0s"}
@@ -70,10 +75,10 @@ def hello(space: Kubectl, platform: Platform) -> Hello:
     return started
 
 
-@pytest.mark.parametrize("concurrency", [0, 1])
-def test_first_requests_have_identities(hello: Hello, concurrency: int) -> None:
+@pytest.mark.parametrize(("concurrency", "fields"), [(0, {}), (1, {}), (0, HTTP2)])
+def test_first_requests_have_identities(hello: Hello, concurrency: int, fields: dict[str, Any]) -> None:
     """The allowed caller is held and let in, another is held and refused; from outside nobody is."""
-    hello.apply(concurrency)
+    hello.apply(concurrency, **fields)
     for caller, status in (("friend", 200), ("stranger", 403)):
         hello.sleeps()
         reply = hello.call(caller)

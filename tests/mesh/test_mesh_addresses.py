@@ -11,6 +11,8 @@ from tests.mesh import live as real
 from tests.mesh.guarded import Mesh, guarding
 from tests.mesh.live import Live
 
+from ondol.api import resources
+from ondol.client import PatchType
 from ondol.contracts import mesh
 
 pytestmark = real.MARKS
@@ -94,3 +96,25 @@ async def test_open_connections_outlive_another_guarded_pod(live: Live) -> None:
             await process.stdin.send(b"after\n")
             assert await process.stdout.receive() == b"after\n"
             process.terminate()
+
+
+async def test_a_port_that_only_its_pod_is_declared_at(live: Live) -> None:
+    """Who calls by the address does not know that it is HTTP; the pod does, and reads it."""
+    async with guarding(live) as guarded:
+        address = await court(guarded, "STRICT")
+        ports = [{"name": "http", "port": 80, "targetPort": 8001}]
+        patch = {"spec": {"ports": ports}}
+        await guarded.client.patch(
+            resources.SERVICE, "web", "default", patch=patch, patch_type=PatchType.MERGE
+        )
+        request = {"address": address, "host": "anything", "port": 8001}
+
+        async def is_read() -> bool:
+            (answer,) = await live.call("client", request)
+            headers = answer.get("seen", {}).get("headers", {})
+            return "URI=spiffe://cluster.local/ns/default/sa/client" in headers.get(
+                "x-forwarded-client-cert", ""
+            )
+
+        await live.world.eventually(is_read, why="the pod to read what it is asked")
+        assert await guarded.statuses("other", request) == [403]

@@ -78,7 +78,7 @@ async def secured(port: int, trusting: ssl.SSLContext) -> TLSStream:
     )
 
 
-async def test_a_connection_is_held_and_its_certificates_are_the_pods(tmp_path: Path) -> None:
+async def test_a_connection_waits_and_its_certificates_are_the_pods(tmp_path: Path) -> None:
     """From its first byte, before there is a request to read; it is one request until it ends."""
     requests: list[Key] = []
     async with running(requests) as activator, pod(tmp_path) as (endpoint, trusting):
@@ -118,11 +118,11 @@ async def test_where_no_pod_comes_the_connection_ends() -> None:
             with pytest.raises(anyio.EndOfStream):
                 await stream.receive()
         assert activator.demand(REVISION) == 0
-        for pause_s, is_held in ((1.9, False), (0.2, True)):
+        for pause_s, waits in ((1.9, False), (0.2, True)):
             await clock.advance(pause_s)
             async with await anyio.connect_tcp("127.0.0.1", port) as stream:
                 await stream.send(HELLO)
-                if is_held:
+                if waits:
                     await until(lambda: activator.demand(REVISION) == 1)
                 else:
                     with pytest.raises(anyio.EndOfStream):

@@ -409,18 +409,18 @@ def test_service_of_a_revision(port_name: str, expected: tuple[str, str]) -> Non
     assert (port["name"], port["appProtocol"], port["port"]) == (*expected, 80)
 
 
-@pytest.mark.parametrize("is_held", [False, True])
-def test_service_of_a_revision_says_what_its_pods_will_be_like(*, is_held: bool) -> None:
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_service_of_a_revision_says_what_its_pods_will_be_like(*, is_counted: bool) -> None:
     """As the Deployment makes them: the mesh knows while there are none who will be let in."""
     spec = {"containers": [{**CONTAINER, "ports": [{"containerPort": 9000}]}], "timeoutSeconds": 20}
     of_revision = {**revision(spec, labels={"tier": "back"})}
     of_revision["metadata"]["annotations"] = {mesh.INJECT: "false", "other": "x"}
-    pods = coming.read(documents.revision_service(of_revision, is_held=is_held))
+    pods = coming.read(documents.revision_service(of_revision, is_counted=is_counted))
     template = documents.deployment(of_revision, progress_deadline_s=60)["spec"]["template"]
     assert pods is not None
     assert pods.labels == objects.labels(template)
     assert pods.annotations.items() <= objects.annotations(template).items()
-    assert (pods.port, pods.hold_s, pods.per_connection) == (9000, 20, int(is_held))
+    assert (pods.port, pods.hold_s, pods.per_connection) == (9000, 20, int(is_counted))
     assert not pods.in_mesh(None)
 
 

@@ -260,10 +260,10 @@ def _knative_env(revision_: Mapping[str, Any]) -> list[Object]:
     ]
 
 
-def revision_service(revision_: Mapping[str, Any], *, is_held: bool = False) -> Object:
+def revision_service(revision_: Mapping[str, Any], *, is_counted: bool = False) -> Object:
     """The Service of a Revision: no selector, for its endpoints are chosen by the autoscaler.
 
-    `is_held`: the activator may stand before pods that are there, and is to count what it cannot read.
+    `is_counted`: the activator may stand before pods that are there, and is to count what it cannot read.
     """
     child = child_of(revision_, "Service", objects.name(revision_), "v1")
     _, protocol = user_port(objects.spec(revision_))
@@ -273,7 +273,7 @@ def revision_service(revision_: Mapping[str, Any], *, is_held: bool = False) -> 
         **{k: v for k, v in objects.labels(revision_).items() if k == wellknown.SERVICE_LABEL},
         mesh.CANONICAL_NAME: canonical_name(revision_),
     }
-    child["metadata"]["annotations"][mesh.PODS_TO_COME] = _pods_to_come(revision_, is_held=is_held)
+    child["metadata"]["annotations"][mesh.PODS_TO_COME] = _pods_to_come(revision_, is_counted=is_counted)
     port_name, app_protocol = ("http2", "kubernetes.io/h2c") if protocol == "h2c" else ("http", "http")
     child["spec"] = {
         "type": "ClusterIP",
@@ -282,7 +282,7 @@ def revision_service(revision_: Mapping[str, Any], *, is_held: bool = False) -> 
     return child
 
 
-def _pods_to_come(revision_: Mapping[str, Any], *, is_held: bool) -> str:
+def _pods_to_come(revision_: Mapping[str, Any], *, is_counted: bool) -> str:
     """For the mesh, which is to know while there are none who will let whom in."""
     spec = objects.spec(revision_)
     own = objects.annotations(revision_)
@@ -291,7 +291,7 @@ def _pods_to_come(revision_: Mapping[str, Any], *, is_held: bool) -> str:
         "annotations": {key: own[key] for key in (mesh.INJECT,) if key in own},
         "port": user_port(spec)[0],
         "holdSeconds": int(spec.get("timeoutSeconds") or defaults.TIMEOUT_S),
-        "perConnection": int(is_held),
+        "perConnection": int(is_counted),
     }
     return json.dumps(described, sort_keys=True)
 

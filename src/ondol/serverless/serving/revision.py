@@ -86,9 +86,9 @@ class RevisionReconciler:
     async def _apply(self, revision: Object, scaling: Scaling) -> tuple[Object, Object]:
         key, family = objects.key(revision), self._children.of(revision)
         limits = ("responseStartTimeoutSeconds", "idleTimeoutSeconds")
-        is_held = scaling.container_concurrency > 0 or scaling.burst_capacity != 0
-        is_held |= any(objects.spec(revision).get(each) for each in limits)
-        service = documents.revision_service(revision, is_held=is_held)
+        is_counted = scaling.container_concurrency > 0 or scaling.burst_capacity != 0
+        is_counted |= any(objects.spec(revision).get(each) for each in limits)
+        service = documents.revision_service(revision, is_counted=is_counted)
         await children.apply(family, resources.SERVICE, service, self._services.lister.get(key))
         desired = documents.deployment(
             revision,
