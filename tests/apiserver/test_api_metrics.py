@@ -17,6 +17,7 @@ async def test_who_may_read_metrics_reads_those_of_every_part(start: Callable[..
         return b'up{part="node"} 1\n'
 
     log = store.open_memory()
+
     async def calls() -> bytes:
         return b"istio_requests_total 1\n"
 

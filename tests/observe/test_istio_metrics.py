@@ -93,7 +93,9 @@ def test_series_that_are_the_same_then_are_one() -> None:
         "\n".join(
             [
                 "# TYPE envoy_istio_requests_total counter",
-                line(telemetry.REQUESTS, "2", source=FRONT.packed(), destination=CART, removed="response_code"),
+                line(
+                    telemetry.REQUESTS, "2", source=FRONT.packed(), destination=CART, removed="response_code"
+                ),
                 line(
                     telemetry.REQUESTS,
                     "3",
