@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,12 @@ async def one(live: Live, name: str, value: float, **labels: str) -> Series:
     (series,) = counted(live, name, **labels)
     parsed: Series = json.loads(series)
     return parsed
+
+
+def greeting(address: str) -> str:
+    """What a server that speaks first says to whoever is outside the mesh."""
+    with socket.create_connection((address, 9000), timeout=5) as raw:
+        return raw.recv(100).decode()
 
 
 async def written(live: Live, count: int) -> list[str]:
@@ -129,6 +136,7 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         )
         assert spoken["text"] == "HELLO"
         assert greeted["text"].startswith("hello")
+        assert (await anyio.to_thread.run_sync(greeting, live.addresses["web"])).startswith("hello")
         names = {
             "source_workload": "client",
             "source_version": "v7",
@@ -148,13 +156,16 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
             assert (await one(live, telemetry.REQUESTS, 1, **by))["grpc_response_status"] == "0"
             for name in (telemetry.REQUEST_MESSAGES, telemetry.RESPONSE_MESSAGES):
                 assert (await one(live, name, 1, **by))["source_workload"] == "client"
-            by["request_protocol"] = "tcp"
+            by |= {"request_protocol": "tcp", "connection_security_policy": security}
             for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
                 series = await one(live, name, 1, **by)
                 assert series["source_principal"] == names["source_principal"]
                 assert series["destination_service_name"] == "web"
                 assert "response_code" not in series
             await one(live, telemetry.TCP_SENT, len("hello from the server\n"), **by)
+        for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
+            series = await one(live, name, 1, reporter="destination", connection_security_policy="none")
+            assert (series["source_principal"], series["destination_service_name"]) == ("unknown", "web")
         listed = {kind: (await live.client.list(each)).items for kind, each in flags.RESOURCES.items()}
         explainer = flags.Explainer(listed)
         told = {
@@ -197,6 +208,7 @@ async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> No
 async def test_a_telemetry_changes_labels_lines_and_spans(live: Live) -> None:
     """In the proxy itself; an expression that it cannot read is told, and the last good version holds."""
     await web(live)
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 1))]})
     await live.pod("quiet")
     await live.programmed("quiet")
     overrides = [
@@ -220,7 +232,7 @@ async def test_a_telemetry_changes_labels_lines_and_spans(live: Live) -> None:
     await live.rule(TELEMETRY, "client", spec)
     assert await live.statuses("client", {}, {"path": "/fail/1/told"}) == [200, 503]
     assert await live.statuses("quiet", {"path": "/fail/1/untold"}) == [503]
-    series = await one(live, telemetry.REQUESTS, 1, request_host="web", destination_workload="web-v1")
+    series = await one(live, telemetry.REQUESTS, 2, request_host="web", destination_workload="web-v1")
     assert series["source_app"] == "mine"
     assert "response_code" not in series
     assert list(counted(live, f"{telemetry.DURATION}_count", source_workload="client")) == []
