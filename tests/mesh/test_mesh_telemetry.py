@@ -250,7 +250,8 @@ def test_labels_are_taken_away_and_set() -> None:
         names.RESPONSE_BYTES,
     ]
     told = {tag["name"]: tag["value_format"] for tag in config["counters"][0]["stat"]["tags"]}
-    assert names.CODE not in told
+    fields = dict(zip(names.FIELDS, told[names.CALL].split(names.FIELD_SEPARATOR), strict=True))
+    assert (fields[names.CODE], fields[names.FLAGS]) == (names.ABSENT, "%RESPONSE_FLAGS%")
     assert told[names.REMOVED] == "response_code|source_app"
     assert told["tag_host"] == "%CEL(request.host)%"
 
@@ -259,7 +260,8 @@ def test_what_is_wholly_disabled_has_no_logger() -> None:
     """And nothing has where nothing is counted."""
     disabled = tuple((name, Change(is_disabled=True)) for name in (names.TCP_OPENED, names.TCP_CLOSED))
     of = replace(BASE, metrics=disabled, reporter=Reporter.PLAIN)
-    (ended,) = loggers(observing.of_connections(of))
+    assert observing.of_connections(of) == []
+    (ended,) = loggers(list(observing.of_listener(of)))
     assert {each["stat"]["name"] for each in ended["typedConfig"]["value"]["counters"]} == {
         names.TCP_SENT,
         names.TCP_RECEIVED,

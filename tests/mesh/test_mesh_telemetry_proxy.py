@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -16,7 +18,7 @@ from tests.mesh.live import Live, split, web
 from ondol.api import conditions
 from ondol.contracts import telemetry
 from ondol.contracts.mesh import AUTHORIZATION_POLICY, TELEMETRY, VIRTUAL_SERVICE
-from ondol.mesh import process
+from ondol.mesh import flags, lines, process
 from ondol.observe.metrics import istio
 
 pytestmark = real.MARKS
@@ -47,15 +49,32 @@ async def one(live: Live, name: str, value: float, **labels: str) -> Series:
     return parsed
 
 
+def greeting(address: str) -> str:
+    """What a server that speaks first says to whoever is outside the mesh."""
+    with socket.create_connection((address, 9000), timeout=5) as raw:
+        return raw.recv(100).decode()
+
+
+async def written(live: Live, count: int) -> list[str]:
+    """The lines of the proxy's log, once there are so many."""
+    assert live.config.access_log is not None
+    log = anyio.Path(live.config.access_log)
+
+    async def is_there() -> bool:
+        return await log.exists() and len((await log.read_text()).splitlines()) >= count
+
+    await live.world.eventually(is_there, why=f"{count} lines to be written")
+    return (await log.read_text()).splitlines()
+
+
 async def test_requests_have_all_of_istios_labels(live: Live) -> None:
     """Who calls, who is called and how it went; calls that reach nobody have an unknown destination."""
     await web(live)
     await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 1))]})
-    assert await live.statuses("client", {}, {}, {"host": "nobody.invalid", "address": "10.101.250.9"}) == [
-        200,
-        200,
-        503,
-    ]
+    (answer,) = await live.call("client", {})
+    assert not any("ondol" in name for name in answer["seen"]["headers"])
+    calls = [{}, {"host": "nobody.invalid", "address": "10.101.250.9"}]
+    assert await live.statuses("client", *calls) == [200, 503]
     series = await one(live, telemetry.REQUESTS, 2, destination_service_name="web")
     assert series == {
         "reporter": "source",
@@ -103,6 +122,7 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         paths = [{"operation": {"paths": ["/ok", "/echo/*"]}}, {"operation": {"ports": ["9000"]}}]
         spec = {"selector": {"matchLabels": {"app": "web"}}, "rules": [{"to": paths}]}
         await guarded.rule(AUTHORIZATION_POLICY, "web", spec)
+        await guarded.rule(TELEMETRY, "lines", {"accessLogging": [{"providers": [{"name": "json"}]}]})
         await live.programmed("client")
         await guarded.turned("web")
         address = await guarded.cluster_address("web")
@@ -116,6 +136,7 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         )
         assert spoken["text"] == "HELLO"
         assert greeted["text"].startswith("hello")
+        assert (await anyio.to_thread.run_sync(greeting, live.addresses["web"])).startswith("hello")
         names = {
             "source_workload": "client",
             "source_version": "v7",
@@ -135,13 +156,27 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
             assert (await one(live, telemetry.REQUESTS, 1, **by))["grpc_response_status"] == "0"
             for name in (telemetry.REQUEST_MESSAGES, telemetry.RESPONSE_MESSAGES):
                 assert (await one(live, name, 1, **by))["source_workload"] == "client"
-            by["request_protocol"] = "tcp"
+            by |= {"request_protocol": "tcp", "connection_security_policy": security}
             for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
                 series = await one(live, name, 1, **by)
                 assert series["source_principal"] == names["source_principal"]
                 assert series["destination_service_name"] == "web"
                 assert "response_code" not in series
             await one(live, telemetry.TCP_SENT, len("hello from the server\n"), **by)
+        for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
+            series = await one(live, name, 1, reporter="destination", connection_security_policy="none")
+            assert (series["source_principal"], series["destination_service_name"]) == ("unknown", "web")
+        listed = {kind: (await live.client.list(each)).items for kind, each in flags.RESOURCES.items()}
+        explainer = flags.Explainer(listed)
+        told = {
+            (line.reporter, line.code): explainer.explain(line)
+            for text in await written(live, 8)
+            if (line := lines.parsed(text)) is not None
+        }
+        refusal = "RBAC: access denied: no rule lets it in of AuthorizationPolicy default/web"
+        assert told["destination", 403] == [refusal]
+        assert told["source", 200] == told["destination", 200] == []
+        assert "see its own lines" in told["source", 403][0]
 
 
 async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> None:
@@ -173,6 +208,7 @@ async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> No
 async def test_a_telemetry_changes_labels_lines_and_spans(live: Live) -> None:
     """In the proxy itself; an expression that it cannot read is told, and the last good version holds."""
     await web(live)
+    await live.rule(VIRTUAL_SERVICE, "web", {"hosts": ["web"], "http": [split(("v1", 1))]})
     await live.pod("quiet")
     await live.programmed("quiet")
     overrides = [
@@ -196,18 +232,11 @@ async def test_a_telemetry_changes_labels_lines_and_spans(live: Live) -> None:
     await live.rule(TELEMETRY, "client", spec)
     assert await live.statuses("client", {}, {"path": "/fail/1/told"}) == [200, 503]
     assert await live.statuses("quiet", {"path": "/fail/1/untold"}) == [503]
-    series = await one(live, telemetry.REQUESTS, 1, request_host="web", destination_workload="web-v1")
+    series = await one(live, telemetry.REQUESTS, 2, request_host="web", destination_workload="web-v1")
     assert series["source_app"] == "mine"
     assert "response_code" not in series
     assert list(counted(live, f"{telemetry.DURATION}_count", source_workload="client")) == []
-    assert live.config.access_log is not None
-    log = anyio.Path(live.config.access_log)
-
-    async def is_written() -> bool:
-        return await log.exists() and bool(await log.read_text())
-
-    await live.world.eventually(is_written, why="a line to be written")
-    (line,) = map(json.loads, (await log.read_text()).splitlines())
+    (line,) = map(json.loads, await written(live, 1))
     assert (line["path"], line["workload"], line["response_code"]) == ("/fail/1/told", "default/client", 503)
     wrong = {**spec, "accessLogging": [{"filter": {"expression": "no such ("}}]}
     refused = await live.rule(TELEMETRY, "client", wrong, "False")

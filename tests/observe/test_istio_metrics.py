@@ -84,6 +84,8 @@ def test_a_status_of_grpc_tells_the_protocol(metric: str, grpc: str, protocol: s
 
 
 def line(name: str, value: str, **tags: str) -> str:
+    told = telemetry.FIELD_SEPARATOR.join(tags.pop(field, telemetry.ABSENT) for field in telemetry.FIELDS)
+    tags = {telemetry.CALL: told, **tags}
     return f"envoy_{name}{{" + ",".join(f'{tag}="{text}"' for tag, text in tags.items()) + f"}} {value}"
 
 

@@ -15,7 +15,7 @@ import anyio
 import typer
 
 from ondol.api.objects import Key, Object, Resource
-from ondol.cli import completion, connection, output, terminal
+from ondol.cli import completion, connection, mesh_logs, output, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, NamespaceOption, Output
 from ondol.client import Client
@@ -135,6 +135,9 @@ def check(
         _print_check(checked, form)
         if not all(each.decision.allowed for each in checked.answers):
             raise typer.Exit(1)
+
+
+app.command()(mesh_logs.logs)
 
 
 async def _documents(client: Client, resources: Mapping[str, Resource]) -> dict[str, Sequence[Object]]:

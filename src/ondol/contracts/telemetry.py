@@ -1,8 +1,8 @@
 """How the proxy counts calls: names of its statistics, and what their tags pack together.
 
-The mesh has the proxy count (`ondol.mesh.translate.telemetry`), `observe` makes Istio's standard metrics of
-what it counted. A tag for each of Istio's thirty labels would be formatted for every call and metric; so who
-calls and who is called are one text each, which the page takes apart again.
+The mesh has the proxy count (`ondol.mesh.translate.statistics`), `observe` makes Istio's standard metrics of
+what it counted. A tag for each of Istio's labels would be configured and formatted for every port of every
+pod and every metric; so all that is told of a call is one text, which the page takes apart again.
 """
 
 from __future__ import annotations
@@ -19,23 +19,41 @@ UNKNOWN: Final = "unknown"
 CLUSTER: Final = "Kubernetes"
 """What Istio calls a cluster by, if nobody named it."""
 
+CALL: Final = "call"
+"""Tag: what is told of a call, the `FIELDS` in their order, parted by `FIELD_SEPARATOR`."""
+FIELD_SEPARATOR: Final = ";"
+ABSENT: Final = "-"
+"""A field of which nothing is known."""
 REPORTER: Final = "reporter"
 SOURCE: Final = "source"
-"""Tag: the workload that calls, packed."""
+"""The workload that calls, packed."""
 DESTINATION: Final = "destination"
-"""Tag: the workload that is called, packed."""
+"""The workload that is called, packed."""
 UPSTREAM: Final = "cluster"
-"""Tag: the name of the proxy's cluster, or of the server that TLS asked for."""
+"""The name of the proxy's cluster, or of the server that TLS asked for."""
 NAMESPACE: Final = "namespace"
-"""Tag: of the object that a host outside is from."""
+"""Of the object that a host outside is from."""
 SERVICE: Final = "service"
-"""Tag: the host by which the called workload is reached, where the name of no cluster says it."""
+"""The host by which the called workload is reached, where the name of no cluster says it."""
 PRINCIPAL: Final = "principal"
-"""Tag: what the caller's certificate says."""
+"""What the caller's certificate says."""
 SECURITY: Final = "security"
 CODE: Final = "response_code"
 GRPC: Final = "grpc"
 FLAGS: Final = "response_flags"
+FIELDS: Final = (
+    REPORTER,
+    SOURCE,
+    DESTINATION,
+    UPSTREAM,
+    NAMESPACE,
+    SERVICE,
+    PRINCIPAL,
+    SECURITY,
+    CODE,
+    GRPC,
+    FLAGS,
+)
 REMOVED: Final = "removed"
 """Tag: labels that a Telemetry takes away, parted by `SEPARATOR`."""
 ADDED: Final = "tag_"

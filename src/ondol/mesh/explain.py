@@ -68,26 +68,15 @@ def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call:
     `NotFound` for a pod that does not exist, or whose calls the mesh does not carry.
     """
     configuration = config(documents)
-    acceptance = Acceptance()
-    rules_ = {name: acceptance.admit(name, documents[name]) for name in KINDS}
-    world = World(
-        namespaces=documents["Namespace"],
-        pods=documents["Pod"],
-        services=documents["Service"],
-        endpoint_slices=documents["EndpointSlice"],
-        rules=_expanded(documents).beside(rules_),
-        credentials=_as_if_there(rules_["Gateway"]),
-        nodes=documents.get("Node", ()),
-        addresses=addresses.allocated(documents["ServiceEntry"]),
-    )
-    translation = Translator(configuration).translate(world)
+    around, acceptance = world(documents)
+    translation = Translator(configuration).translate(around)
     excluded = tuple(not_in_force(documents, acceptance))
     if caller is None:
         port = ingress_ports(configuration).get(call.port, call.port)
         verdict = evaluate.from_outside(translation.snapshot, replace(call, port=port))
         if carried := _carried(verdict):
             return Explanation(replace(verdict, route=carried[1]), (carried[0],), excluded)
-        deciding = list(_at_ingress(world, translation, verdict, port))
+        deciding = list(_at_ingress(around, translation, verdict, port))
         kind = "Ingress" if any(rule.has_plain_hosts for rule in deciding) else "VirtualService"
         described = tuple(_describe_rule(rule, verdict.route) for rule in deciding)
         return Explanation(verdict, described, excluded, kind, tuple(_faults(verdict)))
@@ -103,6 +92,23 @@ def explain(documents: Mapping[str, Sequence[Object]], caller: Key | None, call:
     deciding = list(_in_mesh(translation, verdict, caller.namespace))
     described = tuple(_describe_rule(rule, verdict.route) for rule in deciding)
     return Explanation(verdict, described, excluded, faults=tuple(_faults(verdict)))
+
+
+def world(documents: Mapping[str, Sequence[Object]]) -> tuple[World, Acceptance]:
+    """What the mesh is made from, and which versions of its objects are in force."""
+    acceptance = Acceptance()
+    rules_ = {name: acceptance.admit(name, documents[name]) for name in KINDS}
+    made = World(
+        namespaces=documents["Namespace"],
+        pods=documents["Pod"],
+        services=documents["Service"],
+        endpoint_slices=documents["EndpointSlice"],
+        rules=_expanded(documents).beside(rules_),
+        credentials=_as_if_there(rules_["Gateway"]),
+        nodes=documents.get("Node", ()),
+        addresses=addresses.allocated(documents["ServiceEntry"]),
+    )
+    return made, acceptance
 
 
 def _carried(verdict: Verdict) -> tuple[str, str] | None:

@@ -12,8 +12,11 @@ from google.protobuf.internal.containers import (
 )
 from google.protobuf.message import Message
 
+from google.protobuf import any_pb2 as google_protobuf_any_pb2
 
 class Status(Message):
     code: int
     message: str
-    def __init__(self, *, code: int | None = ..., message: str | None = ...) -> None: ...
+    @property
+    def details(self) -> RepeatedCompositeFieldContainer[google_protobuf_any_pb2.Any]: ...
+    def __init__(self, *, code: int | None = ..., message: str | None = ..., details: Iterable[google_protobuf_any_pb2.Any] | None = ...) -> None: ...

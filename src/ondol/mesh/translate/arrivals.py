@@ -124,6 +124,7 @@ def shared(
         m.listener.Listener(
             stat_prefix="arrivals",
             metadata=statistics.workload(guard.described, guard.service),
+            access_log=[*observing.of_listener(plain), *observing.of_listener(secured)],
             traffic_direction=m.base.INBOUND,
             listener_filters=looking,
             listener_filters_timeout=m.duration(_LOOK_MS),

@@ -17,6 +17,7 @@ from ondol.mesh.model import istio
 from ondol.mesh.translate import clusters, matches, mutual, observing, statistics
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.observing import Identity, Observation
+from ondol.mesh.translate.statistics import Reporter
 from ondol.mesh.xds.types import Origin
 
 PASSTHROUGH: Final = "passthrough"
@@ -28,6 +29,8 @@ _CARRIED: Final = {
     "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
 }
 """What the original_dst filter of the inner listener reads, and where the outer one has it from."""
+_EARLY_BYTES: Final = 1 << 16
+"""How much is taken of a connection before it has an upstream; then it is read no further."""
 _SET_FILTER_STATE: Final = "envoy.filters.network.set_filter_state"
 _LISTENS_IN: Final = "%FILTER_STATE(envoy.network.network_namespace:PLAIN)%"
 
@@ -198,6 +201,10 @@ def carry(name: str, way: Way, observation: Observation) -> m.listener_component
     limits = way.limits
     proxy = m.tcp_proxy.TcpProxy(stat_prefix="tcp", access_log=observing.of_connections(observation))
     proxy.access_log_options.flush_access_log_on_connected = True
+    if observation.reporter is Reporter.MUTUAL:
+        # Whose the connection is, is known then; and nobody reaches the application without a certificate.
+        proxy.upstream_connect_mode = m.tcp_proxy.ON_DOWNSTREAM_TLS_HANDSHAKE
+        proxy.max_early_data_bytes.value = _EARLY_BYTES
     if len(way.clusters) == 1:
         proxy.cluster = way.clusters[0][0]
     else:

@@ -24,6 +24,7 @@ from ondol.mesh.translate import (
     credentials,
     hosts,
     listeners,
+    observing,
     reach,
     servers,
     statistics,
@@ -157,6 +158,7 @@ class _Port:
             name=self.name,
             stat_prefix=self.name.replace("|", "_").replace("-", "_"),
             metadata=statistics.workload(self.identity.described),
+            access_log=observing.of_listener(self.observation),
             traffic_direction=m.base.OUTBOUND,
             address=m.socket(self.place.address, self.place.bind),
             # Shared, two platforms on this machine would take each other's calls at random: better refused.

@@ -16,7 +16,7 @@ from typing import Final
 from ondol.contracts import proxy
 from ondol.contracts.proxy import outbound_socket
 from ondol.mesh.model.kube import Client
-from ondol.mesh.translate import chains, clusters, outside, statistics, trees, wire
+from ondol.mesh.translate import chains, clusters, observing, outside, statistics, trees, wire
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.chains import Layout, Limits, Way
 from ondol.mesh.translate.observing import Identity, Observation
@@ -77,6 +77,7 @@ def shared(common: Common, identity: Identity, tables: dict[int, str]) -> bytes:
     filter_chains += _reading(ports, layout, identity, tables, observation)
     own = m.listener.Listener(
         stat_prefix="pods",
+        access_log=observing.of_listener(common.observation),
         metadata=statistics.workload(identity.described),
         traffic_direction=m.base.OUTBOUND,
         listener_filters=[_original_dst()],
@@ -106,6 +107,7 @@ def inspector(common: Common, identity: Identity, tables: dict[int, str]) -> Res
         m.listener.Listener(
             name=name,
             stat_prefix="inspect",
+            access_log=observing.of_listener(common.observation),
             metadata=statistics.workload(identity.described),
             traffic_direction=m.base.OUTBOUND,
             internal_listener=m.listener.Listener.InternalListenerConfig(),
@@ -134,6 +136,7 @@ def names_inspector(common: Common, identity: Identity) -> Resource:
         m.listener.Listener(
             name=name,
             stat_prefix="names",
+            access_log=observing.of_listener(common.observation),
             metadata=statistics.workload(identity.described),
             traffic_direction=m.base.OUTBOUND,
             internal_listener=m.listener.Listener.InternalListenerConfig(),

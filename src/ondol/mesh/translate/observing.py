@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -183,6 +183,11 @@ def of_connections(observation: Observation) -> list[m.accesslog.AccessLog]:
     ended = {"logTypeFilter": {"types": ["TcpConnectionEnd"]}}
     counted = statistics.of_connections(observation.metrics, observation.reporter)
     return [*_lines(observation, ended), *(counted if observation.is_counted else ())]
+
+
+def of_listener(observation: Observation) -> Iterable[m.accesslog.AccessLog]:
+    """What hears of each connection of a listener when it ends."""
+    return statistics.ended(observation.metrics, observation.reporter) if observation.is_counted else ()
 
 
 def _lines(

@@ -36,6 +36,8 @@ _SCOPE: Final = {
 _LOGGER: Final = "type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config"
 _MESSAGES: Final = "filter_state['envoy.filters.http.grpc_stats']"
 _GRPC: Final = "application/grpc"
+_INSIDE: Final = ("inspect", "names")
+"""How the names of clusters begin that lead to listeners inside the proxy (`listeners`)."""
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CALLER: Final = "x-ondol-caller"
 _OVERWRITE: Final = "OVERWRITE_IF_EXISTS_OR_ADD"
@@ -78,6 +80,12 @@ UNCHANGED: Final = Change()
 Changes: TypeAlias = tuple[tuple[str, Change], ...]
 """By metric, sorted."""
 
+_KNOWN: Final = {
+    Reporter.SOURCE: "",
+    Reporter.MUTUAL: " && connection.mtls",
+    Reporter.PLAIN: " && !connection.mtls",
+}
+"""Of a listener's connections, those that a reporter is for."""
 _COMMON: Final = {
     Reporter.SOURCE: {
         telemetry.SOURCE: f"%METADATA(LISTENER:{METADATA}:{WORKLOAD})%",
@@ -141,19 +149,27 @@ def of_requests(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.Acces
 
 @cache
 def of_connections(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
-    """Loggers for connections that carry bytes."""
+    """Loggers for connections that carry bytes; the rest of them is counted by their listener (`ended`)."""
     counted = _Counted(dict(changes), reporter, _OF_CONNECTIONS)
-    ended = {"logTypeFilter": {"types": ["TcpConnectionEnd"]}}
-    unreached = {"responseFlagFilter": {"flags": list(_NOT_BEGUN)}}
+    begun = {"logTypeFilter": {"types": ["TcpUpstreamConnected"]}}
+    end = {"logTypeFilter": {"types": ["TcpConnectionEnd"]}}
+    unreached = {"andFilter": {"filters": [end, {"responseFlagFilter": {"flags": list(_NOT_BEGUN)}}]}}
+    opened = counted.logger({telemetry.TCP_OPENED: "1"}, {}, {"orFilter": {"filters": [begun, unreached]}})
+    return () if opened is None else (opened,)
+
+
+@cache
+def ended(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.AccessLog, ...]:
+    """Loggers of a listener, one for all its ports: for connections that carried bytes, when they end.
+
+    HTTP's have no cluster of their own, and what goes on to a listener inside the proxy is counted there.
+    """
+    counted = _Counted(dict(changes), reporter, _OF_CONNECTIONS)
     sizes = {telemetry.TCP_SENT: "%BYTES_SENT%", telemetry.TCP_RECEIVED: "%BYTES_RECEIVED%"}
-    loggers = [
-        counted.logger(
-            {telemetry.TCP_OPENED: "1"}, {}, {"logTypeFilter": {"types": ["TcpUpstreamConnected"]}}
-        ),
-        counted.logger({telemetry.TCP_OPENED: "1"}, {}, {"andFilter": {"filters": [ended, unreached]}}),
-        counted.logger({telemetry.TCP_CLOSED: "1", **sizes}, {}, ended),
-    ]
-    return tuple(each for each in loggers if each is not None)
+    within = " || ".join(f"xds.cluster_name.startsWith('{prefix}|')" for prefix in _INSIDE)
+    only = expression_filter(f"xds.cluster_name != '' && !({within}){_KNOWN[reporter]}")
+    closed = counted.logger({telemetry.TCP_CLOSED: "1", **sizes}, {}, only)
+    return () if closed is None else (closed,)
 
 
 def _grpc(expression: str) -> Mapping[str, object]:
@@ -166,7 +182,7 @@ def expression_filter(expression: str) -> Mapping[str, object]:
     kind = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
     return {
         "extensionFilter": {
-            "name": "envoy.access_loggers.extension_filters.cel",
+            "name": "cel",
             "typedConfig": {"@type": kind, "expression": expression},
         }
     }
@@ -203,11 +219,13 @@ class _Counted:
         return logger
 
     def _stat(self, name: str, change: Change) -> Mapping[str, object]:
-        tags = {telemetry.REPORTER: self.reporter.label, **_COMMON[self.reporter], **self.own}
+        told = {telemetry.REPORTER: self.reporter.label, **_COMMON[self.reporter], **self.own}
+        for label in change.removed:
+            told.pop(label, None)  # where a field is one label, the proxy need not tell it apart
+        fields = (told.get(field, telemetry.ABSENT) for field in telemetry.FIELDS)
+        tags = {telemetry.CALL: telemetry.FIELD_SEPARATOR.join(fields)}
         if change.removed:
             tags[telemetry.REMOVED] = telemetry.SEPARATOR.join(change.removed)
-        for label in change.removed:
-            tags.pop(label, None)  # where a tag is one label, the proxy need not tell it apart
         tags |= {f"{telemetry.ADDED}{label}": f"%CEL({expression})%" for label, expression in change.added}
         listed = [{"name": tag, "value_format": value} for tag, value in tags.items()]
         return {"name": name, "tags": listed}

@@ -1,7 +1,7 @@
 """Istio's standard metrics, out of what the proxy counted: a page in Prometheus' text format.
 
-The proxy's tags pack several of Istio's labels together (`contracts.telemetry`). Here they are taken apart,
-and series that then bear the same labels are one.
+One tag of the proxy tells all of a call (`contracts.telemetry`). Here it is taken apart, and series that
+then bear the same labels are one.
 """
 
 from __future__ import annotations
@@ -65,10 +65,19 @@ def _families(counted: str) -> Iterator[tuple[str, str, Mapping[tuple[str, str],
             metric, kind, samples = header["name"], header["type"], {}
         elif metric in _HELP and (sample := _SAMPLE.fullmatch(line)) is not None:
             tags = {each["name"]: each["value"] for each in _LABEL.finditer(sample["labels"])}
-            series = (sample["name"], _text(labels(metric, tags)))
+            series = (sample["name"], _text(labels(metric, _fields(tags))))
             samples[series] = samples.get(series, 0.0) + float(sample["value"])
     if samples:
         yield metric, kind, samples
+
+
+def _fields(tags: dict[str, str]) -> Mapping[str, str]:
+    """The tags, with what is told of the call taken apart."""
+    told = tags.pop(telemetry.CALL, "").split(telemetry.FIELD_SEPARATOR)
+    if len(told) == len(telemetry.FIELDS):
+        pairs = zip(telemetry.FIELDS, told, strict=True)
+        tags |= {field: text for field, text in pairs if text != telemetry.ABSENT}
+    return tags
 
 
 def _text(by_name: Mapping[str, str]) -> str:
@@ -80,7 +89,7 @@ def _number(value: float) -> str:
 
 
 def labels(metric: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Istio's labels of a series, by the proxy's tags of it."""
+    """Istio's labels of a series, by the fields of the calls in it, and further tags."""
     reporter = tags.get(telemetry.REPORTER, "")
     values = {telemetry.REPORTER: reporter}
     source = Workload.unpacked(tags.get(telemetry.SOURCE, ""))
