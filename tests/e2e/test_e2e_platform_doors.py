@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import Kubectl, Platform, eventually, free_port, get
+from tests.e2e.harness import Kubectl, Platform, eventually, get
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 

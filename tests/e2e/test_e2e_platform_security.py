@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from tests.e2e import objects
-from tests.e2e.harness import Kubectl, Platform, eventually, free_port, get, through
+from tests.e2e.harness import Kubectl, Platform, eventually, get, through
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
