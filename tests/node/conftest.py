@@ -204,7 +204,18 @@ class NodeWorld:
         pod = await self.get(name)
         folder = self.config.container_dir(objects.uid(pod), container)
         newest = max(folder.glob("*.log"), key=lambda path: int(path.stem))
-        return "".join(line.split(" ", 3)[3] for line in newest.read_text().splitlines(keepends=True))
+        lines = [line.split(" ", 3) for line in newest.read_text().splitlines(keepends=True)]
+        # A line that was written in parts is tagged so, and its parts are joined again.
+        return "".join(text.removesuffix("\n") if tag == "P" else text for _, _, tag, text in lines)
+
+    async def until_it_says(self, name: str, words: str, timeout_s: float = 15) -> None:
+        """Until its log has the words.
+
+        A process that is the first of its pod is ended by no signal for which it has set no trap yet.
+        """
+        with anyio.fail_after(timeout_s):
+            while words not in await self.log(name):  # noqa: ASYNC110 - a file tells nobody
+                await anyio.sleep(0.01)
 
     async def until_events(self, name: str, reasons: set[str], timeout_s: float = 10) -> None:
         """Until events with all these reasons are recorded."""

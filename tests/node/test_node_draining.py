@@ -73,7 +73,7 @@ def slice_of(address: str, *, ready: bool) -> Object:
 
 async def meshed(world: Any, name: str) -> Object:
     """A ready pod in the mesh that ends at SIGTERM at once and has all the time in the world."""
-    pod = world.pod(name, "trap 'exit 7' TERM; while :; do sleep 0.05; done")
+    pod = world.pod(name, "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done")
     del pod["metadata"]["labels"]
     pod["spec"]["terminationGracePeriodSeconds"] = 3600
     pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
@@ -89,6 +89,7 @@ async def meshed(world: Any, name: str) -> Object:
         subresource="status",
     )
     ready: Object = await world.ready(name)
+    await world.until_it_says(name, "up")
     return ready
 
 
@@ -141,8 +142,9 @@ async def test_who_has_nothing_to_wait_for_is_told_at_once(world: Any, mesh: boo
         if mesh:
             await meshed(world, "job")
         else:
-            await world.create(world.pod("job", "trap 'exit 7' TERM; while :; do sleep 0.05; done"))
+            await world.create(world.pod("job", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"))
             address = objects.status(await world.ready("job"))["podIP"]
+            await world.until_it_says("job", "up")
             await world.client.create(resources.ENDPOINT_SLICE, slice_of(address, ready=False))
         await world.client.delete(resources.POD, "job", "default", grace_period_s=3600)
         if mesh:

@@ -20,6 +20,7 @@ from ondol.client import PatchType
 from ondol.node import agent
 from ondol.node.network import sandbox
 from ondol.node.pods import machine
+from ondol.node.runtime import cgroups
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
@@ -300,13 +301,14 @@ async def test_stops_gracefully(world: Any) -> None:
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", "echo bye > /shared/stop"]}}}
     }
     container["volumeMounts"] = [{"name": "shared", "mountPath": "/shared"}]  # type: ignore[assignment]  # another shape
-    script = "trap 'cat /shared/stop; exit 0' TERM; while :; do sleep 0.05; done"
+    script = "trap 'cat /shared/stop; exit 0' TERM; echo up; while :; do sleep 0.05; done"
     async with world.node():
         pod = world.pod("stop", script, container=container, volumes=[{"name": "shared", "emptyDir": {}}])
         pod["spec"]["terminationGracePeriodSeconds"] = 3600
         pod["metadata"]["finalizers"] = ["test.ondol.dev/look"]
         await world.create(pod)
         await world.ready("stop")
+        await world.until_it_says("stop", "up")
         await world.client.delete(resources.POD, "stop", "default")
         last = await world.phase("stop", "Succeeded")
         assert state(last)["state"]["terminated"]["exitCode"] == 0
@@ -415,6 +417,17 @@ async def test_pods_deleted_while_away_are_removed(world: Any) -> None:
         assert sandbox.existing(agent._network(world.config)) == []
 
 
+async def test_control_groups_of_nobody_are_removed(world: Any) -> None:
+    """An agent that was killed while it removed the last of a pod left them, and no other word of it."""
+    group = world.config.pod_cgroup("00000000-0000-0000-0000-000000000001")
+    folders = [hierarchy / group.lstrip("/") / "c1" for hierarchy in cgroups.hierarchies()]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    async with world.node():
+        for folder in folders:
+            await world.absent(folder.parent)
+
+
 async def test_damaged_records_do_not_stop_the_node(world: Any) -> None:
     """A pod whose record cannot be read starts anew, and what it had before is removed."""
     async with world.node():
@@ -486,8 +499,9 @@ async def test_files_of_forgotten_pods_are_removed(world: Any) -> None:
 async def test_a_changed_image_restarts(world: Any) -> None:
     """A new image in a running pod replaces its container."""
     async with world.node():
-        await world.create(world.pod("swap", "trap 'exit 0' TERM; while :; do sleep 0.05; done"))
+        await world.create(world.pod("swap", "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"))
         pod = await world.ready("swap")
+        await world.until_it_says("swap", "up")
         other = "ondol.test/other:1"
         index = world.config.data_dir / "images" / "index.json"
         listed = json.loads(index.read_text())

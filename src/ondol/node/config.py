@@ -25,6 +25,8 @@ def restart_backoff(maximum_s: float = _RESTART_MAX_S) -> Backoff:
     return Backoff(initial_s=min(_RESTART_FIRST_S, maximum_s), maximum_s=maximum_s)
 
 
+POD_GROUP: Final = "pod"
+"""What the name of a pod's control group begins with; its uid follows."""
 _VOLUMES: Final = "volumes"
 _ETC: Final = "etc"
 
@@ -126,7 +128,7 @@ class NodeConfig:
         return self.data_dir / "pods" / uid
 
     def pod_cgroup(self, uid: str) -> str:
-        return f"{self.cgroup}/pod{uid}"
+        return f"{self.cgroup}/{POD_GROUP}{uid}"
 
     def volume_dir(self, uid: str, volume: str) -> Path:
         """What is kept of a volume in the pod's own folder."""

@@ -17,7 +17,7 @@ import anyio.to_thread
 from ondol.api import dataplane, objects
 from ondol.api.eviction_thresholds import Readings
 from ondol.base import errors, files, log, trees
-from ondol.node import linux
+from ondol.node import config, linux
 from ondol.node.images import rootfs
 from ondol.node.images.pulling import Asker
 from ondol.node.network import sandbox
@@ -44,6 +44,8 @@ _MESSAGE_MAX: Final = 4096
 _LOG_TAIL_MAX: Final = 2048
 _LOG_TAIL_READ: Final = 64 * 1024  # every line has a time and a stream before it
 _LOG_TAIL_LINES: Final = 80
+_GROUP_TRIES: Final = 250
+_GROUP_POLL_S: Final = 0.02
 
 _log = log.get("node.pod")
 
@@ -189,11 +191,17 @@ class LinuxMachine:
                 linux.unmount(point)
             trees.remove(folder)
 
+        await self._remove_group(engines.config.pod_cgroup(uid))
         await anyio.to_thread.run_sync(undo)
-        for _ in range(50):
-            if cgroups.remove(engines.config.pod_cgroup(uid)):
+
+    async def _remove_group(self, group: str) -> None:
+        """All processes of the pod have ended; the kernel may take a while to see it on a busy machine."""
+        for _ in range(_GROUP_TRIES):
+            if await anyio.to_thread.run_sync(cgroups.remove, group):
                 return
-            await engines.clock.sleep(0.02)
+            await anyio.to_thread.run_sync(cgroups.kill, group)
+            await self._engines.clock.sleep(_GROUP_POLL_S)
+        _log.warning("group_not_removed", group=group)
 
     async def adopt(self, records: Mapping[str, Record], pods: Collection[str]) -> None:
         engines = self._engines
@@ -203,6 +211,7 @@ class LinuxMachine:
             if uid not in records and uid not in pods:
                 with _orphan(pod=uid):
                     await self.remove_files(uid)
+        await self._remove_orphan_groups({*records, *pods})
         for uid in sandbox.existing(engines.network):
             if uid not in records:
                 with _orphan(sandbox=uid):
@@ -215,6 +224,13 @@ class LinuxMachine:
             if record.has_sandbox and record.address:
                 engines.addresses.reserve(record.uid, ipaddress.IPv4Address(record.address))
                 self._policies.adopt(record)
+
+    async def _remove_orphan_groups(self, pods: Collection[str]) -> None:
+        engines = self._engines
+        for name in await anyio.to_thread.run_sync(cgroups.below, engines.config.cgroup):
+            uid = name.removeprefix(config.POD_GROUP)
+            if uid != name and uid not in pods:
+                await self._remove_group(engines.config.pod_cgroup(uid))
 
     async def _remove_orphan_containers(self, records: Mapping[str, Record]) -> None:
         """What the runtime and the image store still have of containers that no record names."""

@@ -179,6 +179,14 @@ def remove(group: str) -> bool:
     return is_removed
 
 
+def below(group: str) -> set[str]:
+    """The names of the groups right below, in any hierarchy."""
+    folders = [hierarchy / group.lstrip("/") for hierarchy in hierarchies()]
+    return {
+        entry.name for folder in folders if folder.is_dir() for entry in os.scandir(folder) if entry.is_dir()
+    }
+
+
 def adopt(pid: int, group: str) -> None:
     """Move a process to the group in the hierarchy that service managers end services by."""
     hierarchy = next(
