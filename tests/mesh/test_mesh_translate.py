@@ -172,7 +172,7 @@ def test_limits_of_connections_reach_those_that_are_no_http(objs: Any, translate
     layout = layouts.layout(_registry(objs), ())
     name = "outbound|5432||db.default.svc.cluster.local"
     assert layout.limits[name].idle_ms == 90_000
-    chain = chains.tcp(name, name, chains.Observation(), layout.limits[name])
+    chain = chains.tcp(name, name, observing.Observation(), layout.limits[name])
     proxy = m.tcp_proxy.TcpProxy()
     chain.filters[0].typed_config.Unpack(proxy)
     assert proxy.idle_timeout.ToMilliseconds() == 90_000

@@ -100,8 +100,8 @@ class Guarding:
     ) -> Resource:
         client, guard, policy = of.client, of.guard, of.policy
         patches = tuple(each.rule.origin for each in chosen)
-        told = (guard.described, guard.service, observed)
-        key = (guard.prefix, guard.identity, guard.ports, told, policy, id(decides), patches)
+        description = (guard.described, guard.service, observed)
+        key = (guard.prefix, guard.identity, guard.ports, description, policy, id(decides), patches)
         make_body = partial(arrivals.shared, guard, policy, decides.connections, observed.inbound)
         make_patched = partial(filters.arriving, make_body, chosen, arrivals.slots(guard))
         shared = self._cache.of_translation.get(("arrivals", *key), make_patched, decides)
