@@ -117,11 +117,14 @@ def test_connections_carry_the_mark_of_what_a_user_chose(objs: Any, translate: T
 
 
 def test_traces_call_it_by_its_whole_name(objs: Any, translate: Translate) -> None:
-    """Not by the first label, as a Service."""
+    """Not by the first label, as a Service; and statistics know whose it is."""
     objs.pod("client")
     objs.service_entry("api", entry())
     metadata = cluster(translate(objs), "outbound|80||api.example.com|default").metadata
-    assert dict(metadata.filter_metadata["istio"]) == {"canonical_service": "api.example.com"}
+    assert dict(metadata.filter_metadata["istio"]) == {
+        "canonical_service": "api.example.com",
+        "namespace": "default",
+    }
 
 
 def test_the_resolvers_of_the_platform_are_asked(objs: Any) -> None:

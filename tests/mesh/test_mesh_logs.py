@@ -64,9 +64,9 @@ def shop(objs: Any) -> Any:
     return objs
 
 
-def line(*told: str, **more: Any) -> Line:
+def line(*shown: str, **more: Any) -> Line:
     fields = {"authority": "cart", "cluster": CART, "caller": "10.0.0.1", "workload": "default/front"}
-    return Line("", flags=told, **{**fields, **more})
+    return Line("", flags=shown, **{**fields, **more})
 
 
 RBAC: Final = "rbac_access_denied_matched_policy"
@@ -168,13 +168,13 @@ def test_lines_of_both_forms_are_read() -> None:
     bytes_ = lines.parsed(connection_line)
     assert bytes_ is not None
     assert (bytes_.method, bytes_.path, bytes_.code, bytes_.flags) == ("", "", 0, ())
-    told = {
+    shown = {
         "response_code": 403,
         "response_flags": "-",
         "workload": "a/b",
         "downstream_remote_address": "[::1]:80",
     }
-    in_json = lines.parsed(json.dumps(told))
+    in_json = lines.parsed(json.dumps(shown))
     assert in_json is not None
     assert (in_json.code, in_json.flags, in_json.workload, in_json.caller) == (403, (), "a/b", "::1")
     assert lines.parsed('{"cut": ') is None

@@ -249,11 +249,11 @@ def test_labels_are_taken_away_and_set() -> None:
         names.REQUEST_BYTES,
         names.RESPONSE_BYTES,
     ]
-    told = {tag["name"]: tag["value_format"] for tag in config["counters"][0]["stat"]["tags"]}
-    fields = dict(zip(names.FIELDS, told[names.CALL].split(names.FIELD_SEPARATOR), strict=True))
+    shown = {tag["name"]: tag["value_format"] for tag in config["counters"][0]["stat"]["tags"]}
+    fields = dict(zip(names.FIELDS, shown[names.CALL].split(names.FIELD_SEPARATOR), strict=True))
     assert (fields[names.CODE], fields[names.FLAGS]) == (names.ABSENT, "%RESPONSE_FLAGS%")
-    assert told[names.REMOVED] == "response_code|source_app"
-    assert told["tag_host"] == "%CEL(request.host)%"
+    assert shown[names.REMOVED] == "response_code|source_app"
+    assert shown["tag_host"] == "%CEL(request.host)%"
 
 
 def test_what_is_wholly_disabled_has_no_logger() -> None:
@@ -347,7 +347,7 @@ def test_what_has_no_effect_is_told(objs: Any, translate: Translate) -> None:
 
     spec: dict[str, Any] = {
         "selector": {"matchLabels": {"app": "nobody"}},
-        **logging("als"),
+        **logging("collector"),
         "metrics": [{"providers": [{"name": "stackdriver"}]}],
         "tracing": [
             {
@@ -363,7 +363,7 @@ def test_what_has_no_effect_is_told(objs: Any, translate: Translate) -> None:
     listed: list[Finding] = list(KINDS["Telemetry"].survey(Dependencies(world, translate(objs))))
     texts = " / ".join(each.message for each in listed if each.code == "OND0012")
     for words in (
-        "no provider als",
+        "no provider collector",
         "no provider stackdriver",
         "no provider lightstep",
         "environment",

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
@@ -113,6 +113,52 @@ async def test_requests_have_all_of_istios_labels(live: Live) -> None:
         assert counted(live, f"{name}_bucket", le="+Inf", destination_service_name="web")
 
 
+NAMES: Final = {
+    "source_workload": "client",
+    "source_version": "v7",
+    "source_principal": "spiffe://cluster.local/ns/default/sa/client",
+    "destination_workload": "web",
+    "destination_principal": "spiffe://cluster.local/ns/default/sa/default",
+    "destination_service": "web.default.svc.cluster.local",
+    "request_protocol": "http",
+}
+
+
+async def tells_of_client(live: Live, reporter: str, security: str) -> None:
+    """One side's series of what the client did: two requests, a call of gRPC, a connection."""
+    by = {"reporter": reporter, "request_protocol": "http"}
+    for code in ("200", "403"):
+        series = await one(live, telemetry.REQUESTS, 1, response_code=code, **by)
+        assert NAMES.items() <= series.items()
+        assert series["connection_security_policy"] == security
+    by["request_protocol"] = "grpc"
+    assert (await one(live, telemetry.REQUESTS, 1, **by))["grpc_response_status"] == "0"
+    for name in (telemetry.REQUEST_MESSAGES, telemetry.RESPONSE_MESSAGES):
+        assert (await one(live, name, 1, **by))["source_workload"] == "client"
+    by |= {"request_protocol": "tcp", "connection_security_policy": security}
+    for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
+        series = await one(live, name, 1, **by)
+        assert series["source_principal"] == NAMES["source_principal"]
+        assert series["destination_service_name"] == "web"
+        assert "response_code" not in series
+    await one(live, telemetry.TCP_SENT, len("hello from the server\n"), **by)
+
+
+async def lines_are_explained(live: Live) -> None:
+    """The destination's says which policy refused, and the caller's where to look."""
+    listed = {kind: (await live.client.list(each)).items for kind, each in flags.RESOURCES.items()}
+    explainer = flags.Explainer(listed)
+    shown = {
+        (line.reporter, line.code): explainer.explain(line)
+        for text in await written(live, 8)
+        if (line := lines.parsed(text)) is not None
+    }
+    refusal = "RBAC: access denied: no rule lets it in of AuthorizationPolicy default/web"
+    assert shown["destination", 403] == [refusal]
+    assert shown["source", 200] == shown["destination", 200] == []
+    assert "see its own lines" in shown["source", 403][0]
+
+
 async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
     """The destination knows the caller by its certificate, and its workload too where requests come."""
     async with guarding(live) as guarded:
@@ -137,46 +183,12 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         assert spoken["text"] == "HELLO"
         assert greeted["text"].startswith("hello")
         assert (await anyio.to_thread.run_sync(greeting, live.addresses["web"])).startswith("hello")
-        names = {
-            "source_workload": "client",
-            "source_version": "v7",
-            "source_principal": "spiffe://cluster.local/ns/default/sa/client",
-            "destination_workload": "web",
-            "destination_principal": "spiffe://cluster.local/ns/default/sa/default",
-            "destination_service": "web.default.svc.cluster.local",
-            "request_protocol": "http",
-        }
         for reporter, security in (("source", "unknown"), ("destination", "mutual_tls")):
-            by = {"reporter": reporter, "request_protocol": "http"}
-            for code in ("200", "403"):
-                series = await one(live, telemetry.REQUESTS, 1, response_code=code, **by)
-                assert names.items() <= series.items()
-                assert series["connection_security_policy"] == security
-            by["request_protocol"] = "grpc"
-            assert (await one(live, telemetry.REQUESTS, 1, **by))["grpc_response_status"] == "0"
-            for name in (telemetry.REQUEST_MESSAGES, telemetry.RESPONSE_MESSAGES):
-                assert (await one(live, name, 1, **by))["source_workload"] == "client"
-            by |= {"request_protocol": "tcp", "connection_security_policy": security}
-            for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
-                series = await one(live, name, 1, **by)
-                assert series["source_principal"] == names["source_principal"]
-                assert series["destination_service_name"] == "web"
-                assert "response_code" not in series
-            await one(live, telemetry.TCP_SENT, len("hello from the server\n"), **by)
+            await tells_of_client(live, reporter, security)
         for name in (telemetry.TCP_OPENED, telemetry.TCP_CLOSED):
             series = await one(live, name, 1, reporter="destination", connection_security_policy="none")
             assert (series["source_principal"], series["destination_service_name"]) == ("unknown", "web")
-        listed = {kind: (await live.client.list(each)).items for kind, each in flags.RESOURCES.items()}
-        explainer = flags.Explainer(listed)
-        told = {
-            (line.reporter, line.code): explainer.explain(line)
-            for text in await written(live, 8)
-            if (line := lines.parsed(text)) is not None
-        }
-        refusal = "RBAC: access denied: no rule lets it in of AuthorizationPolicy default/web"
-        assert told["destination", 403] == [refusal]
-        assert told["source", 200] == told["destination", 200] == []
-        assert "see its own lines" in told["source", 403][0]
+        await lines_are_explained(live)
 
 
 async def test_calls_through_the_ingress_come_from_its_gateway(live: Live) -> None:

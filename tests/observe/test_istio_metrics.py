@@ -47,27 +47,27 @@ UNKNOWN_SIDE = dict.fromkeys(
 )
 def test_the_service_is_told_by_the_cluster(tags: dict[str, str], expected: tuple[str, str, str]) -> None:
     """Or by the name that TLS asked for, or by the workload's first Service; nobody's is unknown."""
-    told = istio.labels(telemetry.REQUESTS, tags)
+    shown = istio.labels(telemetry.REQUESTS, tags)
     names = ("destination_service", "destination_service_name", "destination_service_namespace")
-    assert tuple(told[name] for name in names) == expected
+    assert tuple(shown[name] for name in names) == expected
 
 
 def test_what_is_not_known_is_unknown() -> None:
     """All labels are there, in Istio's spelling, whatever the proxy had to say."""
-    told = istio.labels(telemetry.REQUESTS, {"reporter": "source", "source": "not|packed"})
-    assert set(told) == set(telemetry.LABELS)
-    assert {f"source_{name}": value for name, value in UNKNOWN_SIDE.items()}.items() <= told.items()
-    assert (told["request_protocol"], told["response_code"], told["response_flags"]) == ("http", "0", "-")
+    shown = istio.labels(telemetry.REQUESTS, {"reporter": "source", "source": "not|packed"})
+    assert set(shown) == set(telemetry.LABELS)
+    assert {f"source_{name}": value for name, value in UNKNOWN_SIDE.items()}.items() <= shown.items()
+    assert (shown["request_protocol"], shown["response_code"], shown["response_flags"]) == ("http", "0", "-")
 
 
 def test_a_caller_is_known_by_its_certificate() -> None:
     """Whatever else it says: its namespace is in the name."""
-    told = istio.labels(telemetry.TCP_OPENED, {"principal": FRONT.principal, "security": "mutual_tls"})
-    assert told["source_principal"] == FRONT.principal
-    assert (told["source_workload"], told["source_workload_namespace"]) == ("unknown", "shop")
-    assert told["connection_security_policy"] == "mutual_tls"
-    assert told["request_protocol"] == "tcp"
-    assert "response_code" not in told
+    shown = istio.labels(telemetry.TCP_OPENED, {"principal": FRONT.principal, "security": "mutual_tls"})
+    assert shown["source_principal"] == FRONT.principal
+    assert (shown["source_workload"], shown["source_workload_namespace"]) == ("unknown", "shop")
+    assert shown["connection_security_policy"] == "mutual_tls"
+    assert shown["request_protocol"] == "tcp"
+    assert "response_code" not in shown
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_a_status_of_grpc_tells_the_protocol(metric: str, grpc: str, protocol: s
 
 
 def line(name: str, value: str, **tags: str) -> str:
-    told = telemetry.FIELD_SEPARATOR.join(tags.pop(field, telemetry.ABSENT) for field in telemetry.FIELDS)
-    tags = {telemetry.CALL: told, **tags}
+    shown = telemetry.FIELD_SEPARATOR.join(tags.pop(field, telemetry.ABSENT) for field in telemetry.FIELDS)
+    tags = {telemetry.CALL: shown, **tags}
     return f"envoy_{name}{{" + ",".join(f'{tag}="{text}"' for tag, text in tags.items()) + f"}} {value}"
 
 

@@ -66,11 +66,11 @@ def logs(
         return [(line, explainer.explain(line)) for line in deque(chosen, maxlen=tail)]
 
     with output.explained():
-        told = anyio.run(run)
+        shown = anyio.run(run)
         if form is not Format.TABLE:
-            output.document([_document(line, sentences) for line, sentences in told], form)
+            output.document([_document(line, sentences) for line, sentences in shown], form)
             return
-        for line, sentences in told:
+        for line, sentences in shown:
             terminal.write(line.text)
             for sentence in sentences:
                 terminal.write(f"    {sentence}")

@@ -98,7 +98,7 @@ def world(documents: Mapping[str, Sequence[Object]]) -> tuple[World, Acceptance]
     """What the mesh is made from, and which versions of its objects are in force."""
     acceptance = Acceptance()
     rules_ = {name: acceptance.admit(name, documents[name]) for name in KINDS}
-    made = World(
+    everything = World(
         namespaces=documents["Namespace"],
         pods=documents["Pod"],
         services=documents["Service"],
@@ -108,7 +108,7 @@ def world(documents: Mapping[str, Sequence[Object]]) -> tuple[World, Acceptance]
         nodes=documents.get("Node", ()),
         addresses=addresses.allocated(documents["ServiceEntry"]),
     )
-    return made, acceptance
+    return everything, acceptance
 
 
 def _carried(verdict: Verdict) -> tuple[str, str] | None:

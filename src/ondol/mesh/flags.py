@@ -109,8 +109,8 @@ class Explainer:
         sentences = []
         for flag in line.flags:
             causes = self._by_flag.get(flag, _no_cause)(line, destination)
-            told = f"{flag}: {WORDS.get(flag, 'see the access log documentation of Envoy')}"
-            sentences.append(": ".join((told, *filter(None, ["; ".join(causes)]))))
+            meaning = f"{flag}: {WORDS.get(flag, 'see the access log documentation of Envoy')}"
+            sentences.append(": ".join((meaning, *filter(None, ["; ".join(causes)]))))
         sentences += self._refused(line)
         return sentences
 

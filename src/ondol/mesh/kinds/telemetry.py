@@ -49,9 +49,9 @@ def _of_tracing(spec: telemetry.TelemetrySpec) -> Iterator[str]:
             yield "spans are made where calls are made (CLIENT); SERVER has no effect"
         for name, tag in tracing.custom_tags.items():
             if tag.environment is not None:
-                told = f"its default {tag.environment.default_value!r}"
-                told = told if tag.environment.default_value else "nothing, as it has no default"
-                text = f"one proxy for all pods has the environment of none: customTags.{name} tells {told}"
+                effect = f"its default {tag.environment.default_value!r}"
+                effect = effect if tag.environment.default_value else "nothing, as it has no default"
+                text = f"one proxy for all pods has the environment of none: customTags.{name} tells {effect}"
                 yield text
 
 

@@ -167,8 +167,8 @@ def _http(
         route_config=_onwards(),
         http_filters=[
             *([statistics.heard()] if is_mutual else []),
-            *(_slot(guard, index) for index in range(SLOTS)),
             statistics.grpc_messages(),
+            *(_slot(guard, index) for index in range(SLOTS)),
             m.hcm.HttpFilter(name="envoy.filters.http.router", typed_config=m.any_of(m.router.Router())),
         ],
         use_remote_address=m.boolean(False),

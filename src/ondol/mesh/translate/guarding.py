@@ -109,8 +109,8 @@ class Guarding:
     ) -> Resource:
         client, guard, policy = of.client, of.guard, of.policy
         patches = tuple(each.rule.origin for each in chosen)
-        told = (guard.described, guard.service, observed)
-        key = (guard.prefix, guard.identity, guard.ports, told, policy, id(decides), patches)
+        description = (guard.described, guard.service, observed)
+        key = (guard.prefix, guard.identity, guard.ports, description, policy, id(decides), patches)
         make_body = partial(
             arrivals.shared, guard, policy, decides.connections, decides.unread, observed.inbound
         )

@@ -80,7 +80,7 @@ UNCHANGED: Final = Change()
 Changes: TypeAlias = tuple[tuple[str, Change], ...]
 """By metric, sorted."""
 
-_KNOWN: Final = {
+_OF_REPORTER: Final = {
     Reporter.SOURCE: "",
     Reporter.MUTUAL: " && connection.mtls",
     Reporter.PLAIN: " && !connection.mtls",
@@ -122,11 +122,11 @@ _HISTOGRAMS: Final = {
 def workload(text: str, service: str = "") -> m.base.Metadata:
     """What a listener's metadata tell: whose it is, packed, and its first service."""
     name, _, rest = text.partition(telemetry.SEPARATOR)
-    told = {WORKLOAD: text, NAME: f"{rest.partition(telemetry.SEPARATOR)[0]}/{name}"}
+    texts = {WORKLOAD: text, NAME: f"{rest.partition(telemetry.SEPARATOR)[0]}/{name}"}
     if service:
-        told[telemetry.SERVICE] = service
+        texts[telemetry.SERVICE] = service
     metadata = m.base.Metadata()
-    metadata.filter_metadata[METADATA].update(told)
+    metadata.filter_metadata[METADATA].update(texts)
     return metadata
 
 
@@ -167,7 +167,7 @@ def ended(changes: Changes, reporter: Reporter) -> tuple[m.accesslog.AccessLog, 
     counted = _Counted(dict(changes), reporter, _OF_CONNECTIONS)
     sizes = {telemetry.TCP_SENT: "%BYTES_SENT%", telemetry.TCP_RECEIVED: "%BYTES_RECEIVED%"}
     within = " || ".join(f"xds.cluster_name.startsWith('{prefix}|')" for prefix in _INSIDE)
-    only = expression_filter(f"xds.cluster_name != '' && !({within}){_KNOWN[reporter]}")
+    only = expression_filter(f"xds.cluster_name != '' && !({within}){_OF_REPORTER[reporter]}")
     closed = counted.logger({telemetry.TCP_CLOSED: "1", **sizes}, {}, only)
     return () if closed is None else (closed,)
 
@@ -219,10 +219,10 @@ class _Counted:
         return logger
 
     def _stat(self, name: str, change: Change) -> Mapping[str, object]:
-        told = {telemetry.REPORTER: self.reporter.label, **_COMMON[self.reporter], **self.own}
+        texts = {telemetry.REPORTER: self.reporter.label, **_COMMON[self.reporter], **self.own}
         for label in change.removed:
-            told.pop(label, None)  # where a field is one label, the proxy need not tell it apart
-        fields = (told.get(field, telemetry.ABSENT) for field in telemetry.FIELDS)
+            texts.pop(label, None)  # where a field is one label, the proxy need not tell it apart
+        fields = (texts.get(field, telemetry.ABSENT) for field in telemetry.FIELDS)
         tags = {telemetry.CALL: telemetry.FIELD_SEPARATOR.join(fields)}
         if change.removed:
             tags[telemetry.REMOVED] = telemetry.SEPARATOR.join(change.removed)
@@ -254,9 +254,9 @@ def tell_guarded(cluster: m.cluster.Cluster) -> None:
     """
     options = m.http_options.HttpProtocolOptions()
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].Unpack(options)
-    said = {"header": {"key": _CALLER, "value": _CALLER_TO_GUARDED}, "appendAction": _OVERWRITE}
+    header = {"header": {"key": _CALLER, "value": _CALLER_TO_GUARDED}, "appendAction": _OVERWRITE}
     mutations = m.header_mutation.HeaderMutation()
-    m.parse({"mutations": {"requestMutations": [{"remove": _CALLER}, {"append": said}]}}, mutations)
+    m.parse({"mutations": {"requestMutations": [{"remove": _CALLER}, {"append": header}]}}, mutations)
     codec = m.upstream_codec.UpstreamCodec()
     for name, config in (("header_mutation", mutations), ("upstream_codec", codec)):
         options.http_filters.add(name=f"envoy.filters.http.{name}", typed_config=m.any_of(config))

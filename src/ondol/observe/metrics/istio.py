@@ -73,9 +73,9 @@ def _families(counted: str) -> Iterator[tuple[str, str, Mapping[tuple[str, str],
 
 def _fields(tags: dict[str, str]) -> Mapping[str, str]:
     """The tags, with what is told of the call taken apart."""
-    told = tags.pop(telemetry.CALL, "").split(telemetry.FIELD_SEPARATOR)
-    if len(told) == len(telemetry.FIELDS):
-        pairs = zip(telemetry.FIELDS, told, strict=True)
+    parts = tags.pop(telemetry.CALL, "").split(telemetry.FIELD_SEPARATOR)
+    if len(parts) == len(telemetry.FIELDS):
+        pairs = zip(telemetry.FIELDS, parts, strict=True)
         tags |= {field: text for field, text in pairs if text != telemetry.ABSENT}
     return tags
 
