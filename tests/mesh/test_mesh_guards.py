@@ -14,6 +14,7 @@ from ondol.api import conditions, objects
 from ondol.contracts import mesh
 from ondol.mesh import securing
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.model import mesh_options
 from ondol.mesh.securing import Opening
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.translator import Translator
@@ -80,7 +81,7 @@ def test_what_a_policy_selects_is_guarded(
     assert plan.arrivals in plan.listeners
     slots = translation.snapshot.of(types.EXTENSION)
     assert set(plan.filters) == set(slots)
-    assert len(slots) == 6
+    assert len(slots) == 8
 
 
 def test_a_guarded_pod_stays_guarded(shop: Any, translate: Translate) -> None:
@@ -312,3 +313,34 @@ def test_no_cluster_is_made_anew_while_guarded_pods_stay(shop: Any, mesh_config:
     assert cluster() is first
     shop.drop("Pod", "web")
     assert cluster() is not first
+
+
+PATHS = [{"to": [{"operation": {"paths": ["/no"]}}]}]
+TOKENS = {"jwtRules": [{"issuer": "me", "jwksUri": "https://keys.example/k"}]}
+ASKED = """
+extensionProviders:
+- name: ask
+  envoyExtAuthzHttp: {service: web.default.svc.cluster.local, port: 80}
+"""
+
+
+@pytest.mark.parametrize("providers", [["ask"], [f"nobody{number}" for number in range(9)]])
+def test_all_that_may_be_asked_of_a_workload_has_room(
+    shop: Any, mesh_config: MeshConfig, providers: list[str]
+) -> None:
+    """Else a namespace's own objects would put those out of force that hold for all namespaces."""
+    shop.put("RequestAuthentication", "tokens", "default", TOKENS)
+    for namespace, actions in (("istio-system", ("DENY",)), ("default", ("ALLOW", "DENY", "AUDIT"))):
+        for action in actions:
+            shop.put("AuthorizationPolicy", action.lower(), namespace, {"action": action, "rules": PATHS})
+    for name in providers:
+        asks = {"action": "CUSTOM", "provider": {"name": name}, "rules": PATHS}
+        shop.put("AuthorizationPolicy", name, "default", asks)
+    tried = shop.put("AuthorizationPolicy", "tried", "default", asks)
+    tried["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
+    options = mesh_options.options({"data": {"mesh": ASKED}})
+    world = dataclasses.replace(shop.world(), options=options)
+    translation = Translator(mesh_config).translate(world)
+    slots = translation.snapshot.of(types.EXTENSION).values()
+    denying = b"ns[istio-system]-policy[deny]-rule[0]"
+    assert sum(denying in slot.body for slot in slots) == len(translation.pods)
