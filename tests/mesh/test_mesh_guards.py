@@ -14,9 +14,11 @@ from ondol.api import conditions, objects
 from ondol.contracts import mesh
 from ondol.mesh import securing
 from ondol.mesh.config import MeshConfig
-from ondol.mesh.model import mesh_options
+from ondol.mesh.model import istio, mesh_options
 from ondol.mesh.securing import Opening
+from ondol.mesh.translate import arrivals as mesh_arrivals
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
@@ -344,3 +346,33 @@ def test_all_that_may_be_asked_of_a_workload_has_room(
     slots = translation.snapshot.of(types.EXTENSION).values()
     denying = b"ns[istio-system]-policy[deny]-rule[0]"
     assert sum(denying in slot.body for slot in slots) == len(translation.pods)
+
+
+def test_a_failure_is_not_the_fault_of_what_holds_for_all(
+    shop: Any, mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused is not in force: an object of one namespace must not have another's refused."""
+    for namespace in ("istio-system", "default"):
+        shop.put("AuthorizationPolicy", "deny", namespace, DENY)
+    monkeypatch.setattr(mesh_arrivals, "SLOTS", 0)
+    with pytest.raises(registry.Failed) as failed:
+        Translator(mesh_config).translate(shop.world())
+    assert failed.value.origin.namespace == "default"
+
+
+def test_a_failure_is_the_fault_of_who_fails_alone(shop: Any, mesh_config: MeshConfig) -> None:
+    """However many are together, and wherever it is."""
+    for namespace in ("istio-system", "default"):
+        shop.put("AuthorizationPolicy", "deny", namespace, DENY)
+    wrong = shop.put("AuthorizationPolicy", "wrong", "istio-system", DENY)
+    world = shop.world()
+    rule = next(each for each in world.of("AuthorizationPolicy") if each.origin.name == "wrong")
+    ports = istio.read(type(rule.spec), {"spec": {"rules": [{"to": [{"operation": {"ports": ["x"]}}]}]}})
+    listed = [
+        dataclasses.replace(rule, spec=ports) if each is rule else each for each in world.of(rule.origin.kind)
+    ]
+    with pytest.raises(registry.Failed) as failed:
+        Translator(mesh_config).translate(
+            dataclasses.replace(world, rules={**world.rules, rule.origin.kind: listed})
+        )
+    assert failed.value.origin.name == objects.name(wrong)

@@ -78,7 +78,7 @@ class Guarding:
         asked: dict[str, Resource] = {}
         context = Context(partial(cluster_of, current), self._config.cluster_domain)
         for each in guarded_pods.pods.values():
-            with registry.blaming(each.policy.origins):
+            with registry.blaming(partial(each.policy.suspects, context, each.client.key.namespace)):
                 decides = self._deciding(each, context)
                 slots |= self._filters(each, decides)
                 chosen = current.filters.on_arrivals(each.client.key.namespace, each.client.labels)
