@@ -109,7 +109,10 @@ def test_pods_that_run_unguarded_are_not_handed_certificates(asleep: Any, transl
         assert is_mutual(translate(asleep)) is expected, listed
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"port": "x"}', '{"labels": 3}', '{"port": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", '{"port": "x"}', '{"labels": 3}', '{"port": [1]}', '{"port": 1e999}', "[" * 99_999],
+)
 def test_what_nobody_can_read_describes_nothing(text: str) -> None:
     """Anybody may write the annotation."""
     assert coming.read({"metadata": {"annotations": {mesh.PODS_TO_COME: text}}}) is None
