@@ -86,6 +86,20 @@ def test_what_a_policy_selects_is_guarded(
     assert len(slots) == 8
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"kind": "Service", "name": "web"},
+        {"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "edge"},
+    ],
+)
+def test_what_a_policy_names_is_guarded(shop: Any, translate: Translate, target: dict[str, Any]) -> None:
+    """Pods behind a Service, and those of a Gateway: what its condition and `mesh check` say holds."""
+    shop.pod("web", **{"gateway.networking.k8s.io/gateway-name": "edge"})
+    shop.put("AuthorizationPolicy", "deny", "default", {**DENY, "targetRefs": [target]})
+    assert set(arrivals(translate(shop))) == {"web"}
+
+
 def test_a_guarded_pod_stays_guarded(shop: Any, translate: Translate) -> None:
     """When its policies go: what arrives is turned already, and all is let in."""
     marked(shop, "web", mesh.POD_GUARDED, mesh.POD_ARRIVALS_TURNED)

@@ -25,7 +25,7 @@ POD_PORT: Final = 15006
 _EVERYWHERE: Final = "0.0.0.0"
 """Of the pod's own namespace."""
 SLOTS: Final = 8
-"""Filters of requests, at most: tokens, paths that are denied to all, who is asked outside (two) and on trial,
+"""Filters of requests, at most: tokens, paths denied to all, who is asked outside (two), and on trial;
 what is noted, what is denied, what is allowed."""
 _MUTUAL_HTTP: Final = "mutual|http"
 _MUTUAL_TCP: Final = "mutual|tcp"

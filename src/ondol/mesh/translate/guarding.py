@@ -65,7 +65,7 @@ class Guarding:
         domain = world.options.trust_domain
         listed = guards.find(clients, policies, select, domain, opening=world.opening, closed=world.closed)
         namespaces = {objects.name(each): each for each in world.namespaces}
-        return replace(listed, coming=guards.coming(self._selector.services, policies, listed, namespaces))
+        return replace(listed, coming=guards.coming(self._selector, policies, listed, namespaces))
 
     def resources(
         self, current: Registry, guarded_pods: Guards, observed: Callable[[Client], Observed]
