@@ -308,12 +308,13 @@ def test_a_config_map_that_somebody_changed_stays_so() -> None:
         broker = await scene.create(eventing.BROKER, "default", {})
         assert objects.annotations(broker)[eventing.BROKER_CLASS] == "Kafka"
         assert objects.spec(broker) == {}
-        with pytest.raises(errors.Invalid, match="could not be converted"):
-            await scene.client.patch(
-                resources.CONFIG_MAP,
-                "config-br-defaults",
-                eventing.NAMESPACE,
-                patch={"data": {"default-br-config": "a: ["}},
-            )
+        for wrong in ("a: [", "a: 2026-13-45", "[" * 9_999):
+            with pytest.raises(errors.Invalid, match="could not be converted"):
+                await scene.client.patch(
+                    resources.CONFIG_MAP,
+                    "config-br-defaults",
+                    eventing.NAMESPACE,
+                    patch={"data": {"default-br-config": wrong}},
+                )
 
     play(story)

@@ -72,6 +72,18 @@ def test_who_stands_before_guarded_pods_is_dialled_as_they_are(
     assert cluster(translation).connect_timeout.seconds == (60 if expected else 10)
 
 
+def test_policies_of_a_service_are_for_pods_to_come_behind_it(asleep: Any, translate: Translate) -> None:
+    """A rule that denies a caller would not know him by a plain connection."""
+    describe(asleep)
+    asleep.service("behind")
+    asleep.objects["Service"]["default", "behind"]["spec"]["selector"] = {"app": "hello"}
+    source = {"source": {"principals": ["cluster.local/ns/default/sa/front"]}}
+    target = {"kind": "Service", "name": "behind"}
+    deny = {"action": "DENY", "targetRefs": [target], "rules": [{"from": [source]}]}
+    asleep.put("AuthorizationPolicy", "deny", "default", deny)
+    assert is_mutual(translate(asleep))
+
+
 def test_without_a_policy_nothing_is_other(asleep: Any, translate: Translate) -> None:
     """Nor where the pods are not described."""
     before = translate(asleep).snapshot.of(types.CLUSTER)[CLUSTER]
@@ -109,7 +121,10 @@ def test_pods_that_run_unguarded_are_not_handed_certificates(asleep: Any, transl
         assert is_mutual(translate(asleep)) is expected, listed
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"port": "x"}', '{"labels": 3}', '{"port": [1]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "7", '{"port": "x"}', '{"labels": 3}', '{"port": [1]}', '{"port": 1e999}', "[" * 99_999],
+)
 def test_what_nobody_can_read_describes_nothing(text: str) -> None:
     """Anybody may write the annotation."""
     assert coming.read({"metadata": {"annotations": {mesh.PODS_TO_COME: text}}}) is None

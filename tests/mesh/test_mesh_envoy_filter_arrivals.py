@@ -15,9 +15,10 @@ from ondol.mesh.xds import types
 
 Translate = Callable[[Any], Translation]
 ROUTER = "envoy.filters.http.router"
-SLOTS = ["slot"] * 6
+SLOTS = ["slot"] * 8
 INBOUND = "SIDECAR_INBOUND"
 COUNTING = ("header_to_metadata", "grpc_stats")
+"""What only counts calls, and decides nothing."""
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def shop(objs: Any) -> Any:
 
 
 def arriving(translation: Translation, chain: str) -> list[str]:
-    """The names of the HTTP filters of the only guarded pod, but for those that count, which are first."""
+    """The names of the HTTP filters of the only guarded pod, but for those that only count."""
     listed = translation.snapshot.of(types.LISTENER)
     (resource,) = (each for name, each in listed.items() if name.startswith("arrivals|"))
     chains = m.listener.Listener.FromString(resource.body).filter_chains
@@ -41,8 +42,7 @@ def arriving(translation: Translation, chain: str) -> list[str]:
     )
     assert carrier.name == HCM
     names = (each.name.removeprefix("envoy.filters.http.") for each in manager.http_filters)
-    listed_as = ["slot" if name.startswith("arrivals|") else name for name in names]
-    return [name for name in listed_as if name not in COUNTING]
+    return ["slot" if name.startswith("arrivals|") else name for name in names if name not in COUNTING]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_no_namespace_switches_policies_off(shop: Any, translate: Translate) -> 
         if chain.name.endswith("|http"):
             chain.filters[-1].typed_config.Unpack(manager)
             listed_as = json_format.MessageToDict(manager)["httpFilters"]
-            assert [each["name"] for each in listed_as if each.get("disabled")] == ["buffer", ROUTER]
+            off = [each["name"] for each in listed_as if each.get("disabled")]
+            assert off == ["envoy.filters.http.grpc_stats", "buffer", ROUTER]
     blamed = {origin.name for origin in resource.origins}
     assert blamed == {"web", "a", "b"}

@@ -14,8 +14,11 @@ from ondol.api import conditions, objects
 from ondol.contracts import mesh
 from ondol.mesh import securing
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.model import istio, mesh_options
 from ondol.mesh.securing import Opening
+from ondol.mesh.translate import arrivals as mesh_arrivals
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate import registry
 from ondol.mesh.translate.translator import Translator
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds import types
@@ -80,7 +83,21 @@ def test_what_a_policy_selects_is_guarded(
     assert plan.arrivals in plan.listeners
     slots = translation.snapshot.of(types.EXTENSION)
     assert set(plan.filters) == set(slots)
-    assert len(slots) == 6
+    assert len(slots) == 8
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"kind": "Service", "name": "web"},
+        {"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "edge"},
+    ],
+)
+def test_what_a_policy_names_is_guarded(shop: Any, translate: Translate, target: dict[str, Any]) -> None:
+    """Pods behind a Service, and those of a Gateway: what its condition and `mesh check` say holds."""
+    shop.pod("web", **{"gateway.networking.k8s.io/gateway-name": "edge"})
+    shop.put("AuthorizationPolicy", "deny", "default", {**DENY, "targetRefs": [target]})
+    assert set(arrivals(translate(shop))) == {"web"}
 
 
 def test_a_guarded_pod_stays_guarded(shop: Any, translate: Translate) -> None:
@@ -312,3 +329,64 @@ def test_no_cluster_is_made_anew_while_guarded_pods_stay(shop: Any, mesh_config:
     assert cluster() is first
     shop.drop("Pod", "web")
     assert cluster() is not first
+
+
+PATHS = [{"to": [{"operation": {"paths": ["/no"]}}]}]
+TOKENS = {"jwtRules": [{"issuer": "me", "jwksUri": "https://keys.example/k"}]}
+ASKED = """
+extensionProviders:
+- name: ask
+  envoyExtAuthzHttp: {service: web.default.svc.cluster.local, port: 80}
+"""
+
+
+@pytest.mark.parametrize("providers", [["ask"], [f"nobody{number}" for number in range(9)]])
+def test_all_that_may_be_asked_of_a_workload_has_room(
+    shop: Any, mesh_config: MeshConfig, providers: list[str]
+) -> None:
+    """Else a namespace's own objects would put those out of force that hold for all namespaces."""
+    shop.put("RequestAuthentication", "tokens", "default", TOKENS)
+    for namespace, actions in (("istio-system", ("DENY",)), ("default", ("ALLOW", "DENY", "AUDIT"))):
+        for action in actions:
+            shop.put("AuthorizationPolicy", action.lower(), namespace, {"action": action, "rules": PATHS})
+    for name in providers:
+        asks = {"action": "CUSTOM", "provider": {"name": name}, "rules": PATHS}
+        shop.put("AuthorizationPolicy", name, "default", asks)
+    tried = shop.put("AuthorizationPolicy", "tried", "default", asks)
+    tried["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
+    options = mesh_options.options({"data": {"mesh": ASKED}})
+    world = dataclasses.replace(shop.world(), options=options)
+    translation = Translator(mesh_config).translate(world)
+    slots = translation.snapshot.of(types.EXTENSION).values()
+    denying = b"ns[istio-system]-policy[deny]-rule[0]"
+    assert sum(denying in slot.body for slot in slots) == len(translation.pods)
+
+
+def test_a_failure_is_not_the_fault_of_what_holds_for_all(
+    shop: Any, mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused is not in force: an object of one namespace must not have another's refused."""
+    for namespace in ("istio-system", "default"):
+        shop.put("AuthorizationPolicy", "deny", namespace, DENY)
+    monkeypatch.setattr(mesh_arrivals, "SLOTS", 0)
+    with pytest.raises(registry.Failed) as failed:
+        Translator(mesh_config).translate(shop.world())
+    assert failed.value.origin.namespace == "default"
+
+
+def test_a_failure_is_the_fault_of_who_fails_alone(shop: Any, mesh_config: MeshConfig) -> None:
+    """However many are together, and wherever it is."""
+    for namespace in ("istio-system", "default"):
+        shop.put("AuthorizationPolicy", "deny", namespace, DENY)
+    wrong = shop.put("AuthorizationPolicy", "wrong", "istio-system", DENY)
+    world = shop.world()
+    rule = next(each for each in world.of("AuthorizationPolicy") if each.origin.name == "wrong")
+    ports = istio.read(type(rule.spec), {"spec": {"rules": [{"to": [{"operation": {"ports": ["x"]}}]}]}})
+    listed = [
+        dataclasses.replace(rule, spec=ports) if each is rule else each for each in world.of(rule.origin.kind)
+    ]
+    with pytest.raises(registry.Failed) as failed:
+        Translator(mesh_config).translate(
+            dataclasses.replace(world, rules={**world.rules, rule.origin.kind: listed})
+        )
+    assert failed.value.origin.name == objects.name(wrong)

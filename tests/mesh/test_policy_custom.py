@@ -294,6 +294,18 @@ def test_the_configuration_of_the_mesh_is_read() -> None:
     """What is wrong in it is told; what concerns other things is left alone."""
     assert mesh_options.options(None) is mesh_options.DEFAULTS
     assert "no YAML" in mesh_options.options({"data": {"mesh": "a: ["}}).problem
+    for text in (
+        "extensionProviders: 7",
+        "pathNormalization: BASE",
+        "trustDomainAliases: 7",
+        "trustDomain: dömäne",
+        "trustDomain: a/ns/b",
+        "since: 2026-13-45",
+        "[" * 9_999,
+    ):
+        wrong = mesh_options.options({"data": {"mesh": text}})
+        assert wrong.problem, text
+        assert wrong.trust_domain == "cluster.local"
     assert OPTIONS.provider("traces").problem.startswith("available providers are")
     problems: dict[str, dict[str, Any]] = {
         "pathPrefix": {"pathPrefix": "x"},

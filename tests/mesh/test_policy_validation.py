@@ -107,6 +107,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (RA, {"jwtRules": [{"issuer": "x", "jwksUri": "https://x:99999"}]}, "jwksUri"),
     (RA, jwt(jwks="{}"), "jwks parse error"),
     (RA, jwt(jwks="x"), "jwks parse error"),
+    (RA, {"jwtRules": [{"issuer": "x", "jwks": "[" * 99_999}]}, "jwks parse error"),
     (RA, jwt(audiences=[""]), "audiences"),
     (RA, jwt(fromHeaders=[{"name": ""}]), "name"),
     (RA, jwt(fromHeaders=[{"name": "a b"}]), "'a b' is not a header name"),

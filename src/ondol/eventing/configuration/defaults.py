@@ -124,7 +124,7 @@ def parse(text: str) -> Mapping[str, Any]:
     """YAML of two levels of mappings; `Unusable` if it is not that."""
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Unusable(f"ConfigMap's value could not be converted to JSON: {error}") from error
     if document is None:
         return {}

@@ -42,7 +42,7 @@ def read(service: Mapping[str, Any]) -> Coming | None:
         listed = [document.get(key) or {} for key in ("labels", "annotations")]
         labels, annotations = ({str(key): str(value) for key, value in each.items()} for each in listed)
         numbers = [max(0, int(document.get(key) or 0)) for key in ("port", "holdSeconds", "perConnection")]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     port, hold_s, per_connection = numbers
     return Coming(labels, annotations, port, min(hold_s, _DAY_S), min(per_connection, _MANY))

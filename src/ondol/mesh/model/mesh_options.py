@@ -7,6 +7,7 @@ nobody. What is wrong in one provider is that provider's `problem`, and spoils n
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -27,6 +28,8 @@ _STATUS_CODES: Final = frozenset(
 )
 """What Envoy has a name for."""
 _NAME_MAX: Final = 63
+_DOMAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""The SPIFFE ID standard, section 2.1, and upper case, as Istio has it."""
 
 Normalization = Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
 _NORMALIZATIONS: Final[dict[str, Normalization]] = {each: each for each in get_args(Normalization)}
@@ -116,10 +119,18 @@ def options(config_map: Object | None) -> MeshOptions:
 def _parsed(text: str) -> MeshOptions:
     try:
         document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that there is not is a ValueError
         return MeshOptions(problem=f"the mesh's configuration is no YAML: {error}")
     if not isinstance(document, dict):
         return MeshOptions(problem="the mesh's configuration is no mapping")
+    try:
+        return _options(document)
+    except (ValueError, TypeError, AttributeError) as error:
+        return MeshOptions(problem=f"the mesh's configuration is none of Istio's: {error}")
+
+
+def _options(document: Mapping[str, Any]) -> MeshOptions:
+    """What a mapping says; an error where a value is of another type than Istio's."""
     providers: dict[str, Provider] = {}
     for each in document.get("extensionProviders") or ():
         if isinstance(each, dict):
@@ -127,8 +138,11 @@ def _parsed(text: str) -> MeshOptions:
             if provider is not None:
                 providers[provider.name] = provider
     normalization = (document.get("pathNormalization") or {}).get("normalization")
+    trust_domain = str(document.get("trustDomain") or TRUST_DOMAIN)
+    if _DOMAIN.fullmatch(trust_domain) is None:  # no certificate could say it
+        raise ValueError(f"{trust_domain!r} is no trust domain")
     return MeshOptions(
-        str(document.get("trustDomain") or TRUST_DOMAIN),
+        trust_domain,
         tuple(map(str, document.get("trustDomainAliases") or ())),
         providers,
         _NORMALIZATIONS.get(str(normalization), "DEFAULT"),

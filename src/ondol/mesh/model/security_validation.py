@@ -328,7 +328,7 @@ def _keys(text: str) -> str:
     """What is wrong with a set of keys, or nothing."""
     try:
         document: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return str(error)
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list) or not keys:

@@ -179,11 +179,17 @@ class _Builder:
         for rule in rules:
             if not rule.is_dry_run:
                 by_provider.setdefault(provider_name(rule), []).append(rule)
-        for name, members in sorted(by_provider.items()):
+        bad = [
+            rule
+            for name, members in sorted(by_provider.items())
+            if len(by_provider) > 1 or problem(self._options.provider(name), self._context)
+            for rule in members
+        ]
+        if bad:  # of however many providers one filter: a pod's listener has room for so many
+            yield m.http_rbac.RBAC(rules=self._rules(bad, "DENY", last=_BAD))
+            by_provider = {}
+        for name, members in by_provider.items():
             provider = self._options.provider(name)
-            if len(by_provider) > 1 or problem(provider, self._context):
-                yield m.http_rbac.RBAC(rules=self._rules(members, "DENY", last=_BAD))
-                continue
             if self._unread:
                 of_requests = not isinstance(provider.server, HttpServer)
                 yield m.http_rbac.RBAC(

@@ -44,6 +44,12 @@ class Workload:
     gateways: AbstractSet[str] = frozenset()
     """Names of the Gateways (of the Gateway API) of its namespace that it serves."""
 
+    @staticmethod
+    def of(namespace: str, labels: Mapping[str, str], services: AbstractSet[str] = frozenset()) -> Workload:
+        """A pod of these labels, with all that they say."""
+        gateway = labels.get(GATEWAY_NAME)
+        return Workload(namespace, labels, services, frozenset({gateway} if gateway else ()))
+
 
 class Workloads:
     """The pods of a world as `Workload`s."""
@@ -64,8 +70,7 @@ class Workloads:
         """A pod of these labels, ready or not."""
         selectors = self._selectors.get(namespace, ())
         services = frozenset(name for name, selector in selectors if selector.items() <= labels.items())
-        gateway = labels.get(GATEWAY_NAME)
-        return Workload(namespace, labels, services, frozenset({gateway} if gateway else ()))
+        return Workload.of(namespace, labels, services)
 
     def of(self, pod: Key) -> Workload:
         """`KeyError` for a pod that is not there."""

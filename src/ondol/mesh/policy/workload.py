@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ondol.mesh.model import mesh_options
 from ondol.mesh.model.mesh_options import MeshOptions
@@ -19,6 +20,7 @@ from ondol.mesh.policy.context import Context
 from ondol.mesh.policy.peers import Layers, Mode, PeerModes
 from ondol.mesh.policy.tokens import RequestAuthentication
 from ondol.mesh.translate import messages as m
+from ondol.mesh.translate.registry import FAILURES, Rule
 from ondol.mesh.xds.types import Origin
 
 
@@ -48,6 +50,31 @@ class WorkloadPolicy:
             *(rule.origin for rule in self.authentications),
             *(rule.origin for rule in self.layers.rules),
         )
+
+    def suspects(self, context: Context, namespace: str) -> list[Origin]:
+        """Whose fault it is that no filters can be made of it for a workload of the namespace, first of all.
+
+        Who fails alone; else the newest objects of the namespace itself. A root namespace's hold for
+        everybody, and what is refused is not in force: so nobody else's mistake may be theirs.
+        """
+        rules: list[Rule[Any]] = [*self.authorizations, *self.authentications, *self.layers.rules]
+        rules.sort(key=lambda rule: rule.age, reverse=True)
+        rules.sort(key=lambda rule: (not self._fails_alone(rule, context), rule.namespace != namespace))
+        return [rule.origin for rule in rules]
+
+    def _fails_alone(self, rule: Rule[Any], context: Context) -> bool:
+        alone = WorkloadPolicy(
+            (rule,) if rule in self.authorizations else (),
+            (rule,) if rule in self.authentications else (),
+            options=self.options,
+        )
+        try:
+            alone.http_filters(context)
+            alone.network_filters(context, unread=True)
+            alone.jwks_clusters(context)
+        except FAILURES:
+            return True
+        return False
 
     @cached_property
     def looks_at_paths(self) -> bool:

@@ -24,8 +24,9 @@ from ondol.mesh.xds.types import Origin, Resource
 POD_PORT: Final = 15006
 _EVERYWHERE: Final = "0.0.0.0"
 """Of the pod's own namespace."""
-SLOTS: Final = 6
-"""Filters of requests: tokens, who is asked outside (two), what is denied, what is allowed, what is noted."""
+SLOTS: Final = 8
+"""Filters of requests, at most: tokens, paths denied to all, who is asked outside (two), and on trial;
+what is noted, what is denied, what is allowed."""
 _MUTUAL_HTTP: Final = "mutual|http"
 _MUTUAL_TCP: Final = "mutual|tcp"
 _PLAIN_HTTP: Final = "plain|http"

@@ -65,7 +65,7 @@ class Guarding:
         domain = world.options.trust_domain
         listed = guards.find(clients, policies, select, domain, opening=world.opening, closed=world.closed)
         namespaces = {objects.name(each): each for each in world.namespaces}
-        return replace(listed, coming=guards.coming(self._selector.services, policies, listed, namespaces))
+        return replace(listed, coming=guards.coming(self._selector, policies, listed, namespaces))
 
     def resources(
         self, current: Registry, guarded_pods: Guards, observed: Callable[[Client], Observed]
@@ -78,7 +78,7 @@ class Guarding:
         asked: dict[str, Resource] = {}
         context = Context(partial(cluster_of, current), self._config.cluster_domain)
         for each in guarded_pods.pods.values():
-            with registry.blaming(each.policy.origins):
+            with registry.blaming(partial(each.policy.suspects, context, each.client.key.namespace)):
                 decides = self._deciding(each, context)
                 slots |= self._filters(each, decides)
                 chosen = current.filters.on_arrivals(each.client.key.namespace, each.client.labels)

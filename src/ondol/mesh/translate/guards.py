@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final, TypeAlias
 
 from ondol.api.objects import Key, Object
 from ondol.mesh.identity import spiffe
@@ -16,6 +17,10 @@ from ondol.mesh.model.kube import Client, Endpoint, Protocol, Service
 from ondol.mesh.policy import Mode, Policies, Workload, WorkloadPolicy
 from ondol.mesh.translate import matches, mutual, wire
 from ondol.mesh.translate.arrivals import Guard
+
+Selecting: TypeAlias = Callable[[str, Mapping[str, str]], tuple[Service, ...]]
+"""The Services that select pods, by their namespace and labels."""
+_REMEMBERED_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,15 @@ class Selector:
             if service.selector:
                 self._by_namespace.setdefault(service.key.namespace, []).append(service)
 
-    def selecting(self, client: Client) -> tuple[Service, ...]:
-        """In the order of their names."""
-        key = (client.key.namespace, matches.labels_text(client.labels))
+    def selecting(self, namespace: str, labels: Mapping[str, str]) -> tuple[Service, ...]:
+        """Those that select pods of these labels, in the order of their names."""
+        key = (namespace, matches.labels_text(labels))
         selecting = self._selecting.get(key)
         if selecting is None:
-            candidates = self._by_namespace.get(client.key.namespace, ())
-            chosen = (each for each in candidates if each.selector.items() <= client.labels.items())
+            candidates = self._by_namespace.get(namespace, ())
+            chosen = (each for each in candidates if each.selector.items() <= labels.items())
+            if len(self._selecting) >= _REMEMBERED_MAX:  # each Job has labels of its own
+                self._selecting = {}
             selecting = self._selecting[key] = tuple(sorted(chosen, key=lambda each: each.key))
         return selecting
 
@@ -122,7 +129,7 @@ class Selector:
 def find(
     clients: Iterable[Client],
     policies: Policies,
-    selecting: Callable[[Client], tuple[Service, ...]],
+    selecting: Selecting,
     trust_domain: str,
     *,
     opening: frozenset[str],
@@ -136,9 +143,8 @@ def find(
     for client in clients:
         if policies.is_empty and not client.is_guarded:
             continue
-        services = selecting(client)
-        names = frozenset(service.key.name for service in services)
-        policy = policies.of(Workload(client.key.namespace, client.labels, names))
+        services = selecting(client.key.namespace, client.labels)
+        policy = policies.of(_workload(client.key.namespace, client.labels, services))
         if client.is_guarded or not policy.is_empty:
             asked.append((client, services, policy))
     shut = {each.rpartition("|")[0] for each in closed}
@@ -152,7 +158,7 @@ def find(
 
 
 def coming(
-    services: Iterable[Service], policies: Policies, guarded: Guards, namespaces: Mapping[str, Object]
+    selector: Selector, policies: Policies, guarded: Guards, namespaces: Mapping[str, Object]
 ) -> dict[Key, WorkloadPolicy]:
     """By Service, what pods that come when it is called will be guarded by.
 
@@ -163,16 +169,21 @@ def coming(
     running = [each.client for each in guarded.pods.values() if each.client.is_programmed]
     open_ = [(each.key.namespace, each.labels.items()) for each in running if not each.is_turned]
     listed = {}
-    for service in services:
+    for service in selector.services:
         pods, namespace = service.coming, service.key.namespace
         if pods is None or not pods.in_mesh(namespaces.get(namespace)):
             continue
         if any(where == namespace and pods.labels.items() <= labels for where, labels in open_):
             continue
-        policy = policies.of(Workload(namespace, pods.labels, frozenset()))
+        selecting = selector.selecting(namespace, pods.labels)
+        policy = policies.of(_workload(namespace, pods.labels, selecting))
         if not policy.is_empty:
             listed[service.key] = policy
     return listed
+
+
+def _workload(namespace: str, labels: Mapping[str, str], selecting: Iterable[Service]) -> Workload:
+    return Workload.of(namespace, labels, frozenset(service.key.name for service in selecting))
 
 
 def _guard(

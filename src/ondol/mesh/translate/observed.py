@@ -6,7 +6,7 @@ from functools import partial
 
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.model.kube import Client
-from ondol.mesh.policy.selection import GATEWAY_NAME, Workload
+from ondol.mesh.policy.selection import Workload
 from ondol.mesh.translate import guards, reach, telemetry
 from ondol.mesh.translate.cache import Cache
 from ondol.mesh.translate.observing import Log, Observation
@@ -46,10 +46,10 @@ class Observing:
             return self._telemetries.of(_NOBODY)
         services: frozenset[str] = frozenset()
         if self._telemetries.names_services:
-            services = frozenset(each.key.name for each in self._selector.selecting(client))
-        gateway = client.labels.get(GATEWAY_NAME)
-        gateways = frozenset({gateway} if gateway else ())
-        return self._telemetries.of(Workload(client.key.namespace, client.labels, services, gateways))
+            services = frozenset(
+                each.key.name for each in self._selector.selecting(client.key.namespace, client.labels)
+            )
+        return self._telemetries.of(Workload.of(client.key.namespace, client.labels, services))
 
     @property
     def ingress(self) -> Observed:

@@ -5,7 +5,7 @@ Built anew for each translation from typed views; views are made once per versio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -30,6 +30,10 @@ OF_GATEWAY_API: Final = "gateway-api:"
 """The same for what is made of Gateway API's objects."""
 
 
+FAILURES: Final = (istio.Refused, ValueError, TypeError, OverflowError)
+"""What goes wrong where something is made of an object."""
+
+
 class Failed(errors.OndolError):
     """The translation could not make something of this object, though it had been found sound."""
 
@@ -39,14 +43,18 @@ class Failed(errors.OndolError):
 
 
 @contextmanager
-def blaming(origins: Sequence[Origin]) -> Iterator[None]:
-    """What goes wrong inside is the fault of the first of these objects, if there is one."""
+def blaming(origins: Sequence[Origin] | Callable[[], Sequence[Origin]]) -> Iterator[None]:
+    """What goes wrong inside is the fault of the first of these objects, if there is one.
+
+    A function is asked for them when something went wrong.
+    """
     try:
         yield
-    except (istio.Refused, ValueError, TypeError, OverflowError) as error:
-        if not origins:
+    except FAILURES as error:
+        listed = origins() if callable(origins) else origins
+        if not listed:
             raise
-        raise Failed(origins[0], str(error)) from error
+        raise Failed(listed[0], str(error)) from error
 
 
 def version(obj: Object) -> str:
