@@ -176,11 +176,17 @@ def test_what_cannot_be_meant_is_told(objs: Any, translate: Translate) -> None:
     listed = analysis.findings(objs.world(), translate(objs))
     assert {(each.origin.name, each.code) for each in listed} == {
         ("a", "KIA1004"),
+        ("a", "IST0111"),
         ("b", "KIA0002"),
+        ("b", "IST0111"),
+        ("c", "IST0110"),
         ("d", "KIA0003"),
+        ("d", "IST0110"),
         ("e", "KIA0004"),
+        ("e", "IST0101"),
         ("r", "KIA1006"),
         ("r", "KIA0004"),
+        ("r", "IST0101"),
     }
 
 

@@ -370,5 +370,5 @@ def test_what_has_no_effect_is_told(objs: Any, translate: Translate) -> None:
         "SERVER",
     ):
         assert words in texts
-    assert {each.code for each in listed} == {"OND0012", "KIA0004", "IST0127"}
+    assert {each.code for each in listed} == {"OND0012", "KIA0004", "IST0101"}
     assert {each.origin.name for each in listed} == {"odd"}

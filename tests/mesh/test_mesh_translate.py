@@ -439,17 +439,19 @@ def test_findings(objs: Any, translate: Translate) -> None:
     objs.gateway("first", namespace="default", hosts=["a.example", "b.example"])
     objs.gateway("same", namespace="other", hosts=["b.example"])
     assert codes(objs, translate) == {
-        "no-host": {"KIA1101"},
-        "no-subset": {"KIA1107"},
+        "no-host": {"KIA1101", "IST0101"},
+        "no-subset": {"KIA1107", "IST0101"},
         "no-port": {"IST0101"},
-        "twice": {"KIA1106"},
-        "no-gate": {"KIA1102"},
+        "web": {"IST0109"},
+        "twice": {"KIA1106", "IST0109"},
+        "no-gate": {"KIA1102", "IST0101"},
         "which": {"IST0112"},
         "never": {"IST0130"},
         "dr-twice": {"KIA0201"},
-        "dr-host": {"KIA0202"},
-        "dr-labels": {"KIA0203", "OND0001"},
-        "lost": {"KIA0302"},
+        "dr-host": {"KIA0202", "IST0174"},
+        "dr-labels": {"KIA0203", "IST0173", "OND0001"},
+        "lost": {"KIA0302", "IST0101"},
+        "first": {"IST0145"},
         "same": {"KIA0301", "IST0145"},
     }
 
@@ -459,7 +461,7 @@ FINDINGS: list[tuple[str, dict[str, Any], set[str]]] = [
     (
         "IST0130",
         {"http": [{"match": [{"uri": {"exact": "/a"}}], "route": [WEB]}] * 2},
-        set(),
+        {"IST0131"},
     ),
     (
         "IST0131",
@@ -490,7 +492,7 @@ def test_findings_of_one_rule(
     objs.destination_rule("web", {"host": "web", "subsets": subsets})
     route = [{"destination": {"host": "web", "subset": "v1"}}]
     objs.virtual_service("web", {"hosts": ["web"], "http": [{"route": route}]})
-    assert codes(objs, translate) == {"web": {"KIA0203"}}
+    assert codes(objs, translate) == {"web": {"KIA0203", "IST0173"}}
     rule = {"hosts": ["a.example"], "http": [{"route": [WEB]}]} | spec
     objs.virtual_service("judged", rule)
     assert codes(objs, translate)["judged"] == {code} | others

@@ -1,4 +1,4 @@
-"""The `mesh` commands: where a call goes and by which rule, and whether it is let in there."""
+"""The `mesh` commands: where a call goes and by which rule, whether it is let in there, what is odd."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import anyio
 import typer
 
 from ondol.api.objects import Key, Object, Resource
+from ondol.base.clock import SystemClock
 from ondol.cli import completion, connection, mesh_logs, output, terminal
 from ondol.cli.connection import KubeconfigOption
 from ondol.cli.output import DataDir, Format, NamespaceOption, Output
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from ondol.mesh.check import Check
     from ondol.mesh.evaluate import Call
     from ondol.mesh.explain import Explanation
+    from ondol.mesh.kinds.kind import Finding
     from ondol.mesh.policy import Call as Arriving
+    from ondol.mesh.xds.types import Origin
 
 _PORTS: Final = {"http": 80, "https": 443, "tcp": 0, "tls": 443}
 _BLOCKED: Final = "block_all"
@@ -138,6 +141,82 @@ def check(
 
 
 app.command()(mesh_logs.logs)
+
+
+@app.command()
+def analyze(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE...]",
+            help="Files or folders of YAML, taken as if they were applied; `-` is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="What is in every namespace.")
+    ] = False,
+    data_dir: DataDir = None,
+    kubeconfig: KubeconfigOption = "",
+    namespace: NamespaceOption = "",
+    form: Output = Format.TABLE,
+) -> None:
+    """Say what of the mesh's objects, and of the Services and Deployments in it, cannot be meant.
+
+    It is read from the API's objects as they are now; nothing is changed. Codes are Istio's and Kiali's.
+    Exit status 1 says that there is something.
+    """
+
+    async def run() -> list[Finding]:
+        from ondol.mesh import analyze as analyzing  # noqa: PLC0415 - protobuf is for this command alone
+
+        more = [document for path in files or () for document in output.load_documents(path)]
+        connected = connection.connect(data_dir, kubeconfig, namespace)
+        async with aclosing(connected.client) as client:
+            documents = await _documents(client, analyzing.RESOURCES)
+        joined = analyzing.beside(documents, more, connected.namespace)
+        listed = analyzing.analyze(joined, SystemClock().now())
+        here = ("", connected.namespace)
+        return [each for each in listed if all_namespaces or each.origin.namespace in here]
+
+    with output.explained():
+        listed = anyio.run(run)
+        _print_findings(listed, form, with_namespace=all_namespaces)
+        if listed:
+            raise typer.Exit(1)
+
+
+def _print_findings(listed: Sequence[Finding], form: Format, *, with_namespace: bool) -> None:
+    from ondol.mesh.kinds.kind import by_message  # noqa: PLC0415 - see above
+
+    by_text = by_message(listed)
+    if form is not Format.TABLE:
+        output.document(
+            [
+                {
+                    "kind": origin.kind,
+                    "namespace": origin.namespace,
+                    "name": origin.name,
+                    "codes": codes,
+                    "message": message,
+                }
+                for (origin, message), codes in by_text.items()
+            ],
+            form,
+        )
+    elif by_text:
+        rows = [
+            (_object(origin, with_namespace=with_namespace), ", ".join(codes), message)
+            for (origin, message), codes in by_text.items()
+        ]
+        output.table(("OBJECT", "CODES", "FINDING"), rows)
+    else:
+        terminal.note("nothing to say")
+
+
+def _object(origin: Origin, *, with_namespace: bool) -> str:
+    name = f"{origin.namespace}/{origin.name}" if with_namespace and origin.namespace else origin.name
+    return f"{origin.kind} {name}"
 
 
 async def _documents(client: Client, resources: Mapping[str, Resource]) -> dict[str, Sequence[Object]]:

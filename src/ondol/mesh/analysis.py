@@ -14,7 +14,7 @@ from typing import Any
 from ondol.base.memo import Memo
 from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.kinds import KINDS
-from ondol.mesh.kinds.kind import Finding, Judge, Kind, Kinds, Survey, rules_with_names
+from ondol.mesh.kinds.kind import Finding, Judge, Kind, Kinds, Survey, nothing_alone, rules_with_names
 from ondol.mesh.translate.registry import Rule
 from ondol.mesh.translate.world import Translation, World
 from ondol.mesh.xds.types import Origin
@@ -46,8 +46,15 @@ class Analyst:
             contested = partial(_listed, kind.contest, dependencies)
             listed += self.memo.get(("contest", kind.name, id(rules)), contested, rules)
             listed += kind.survey(dependencies)
+            for rule in dependencies.world.of(kind.name):
+                listed += self._alone(kind, rule)
         self.memo.sweep()
         return listed
+
+    def _alone(self, kind: Kind[Any], rule: Rule[Any]) -> list[Finding]:
+        if kind.alone is nothing_alone:
+            return []
+        return self.memo.get(("alone", rule.origin), lambda: list(kind.alone(rule)))
 
     def _heed(self, world: World) -> None:
         """Objects of some kinds may concern any host: with them all is judged anew."""

@@ -73,7 +73,7 @@ def check(
     """
     acceptance = Acceptance()
     rules = {name: acceptance.admit(name, documents[name]) for name in KINDS}
-    options = mesh_options.options(_config_map(documents))
+    options = mesh_options.options(config_map(documents))
     config = explain.config(documents)
     world = World(
         namespaces=documents["Namespace"],
@@ -112,7 +112,7 @@ def check(
     )
 
 
-def _config_map(documents: Mapping[str, Sequence[Object]]) -> Object | None:
+def config_map(documents: Mapping[str, Sequence[Object]]) -> Object | None:
     maps = documents.get("ConfigMap", ())
     return next((each for each in maps if objects.key(each) == mesh_options.CONFIG_MAP), None)
 

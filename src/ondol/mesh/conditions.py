@@ -13,7 +13,7 @@ from ondol.api import conditions, objects
 from ondol.api.objects import Object
 from ondol.contracts import mesh
 from ondol.mesh.acceptance import Refusal
-from ondol.mesh.kinds.kind import PROGRESS, Finding, Progress, Word
+from ondol.mesh.kinds.kind import PROGRESS, Finding, Progress, Word, by_message
 
 PASSED_ANALYSIS: Final = "PassedAnalysis"
 
@@ -50,7 +50,8 @@ def of_rule(
     elif progress is not Progress.UNKNOWN or _is_stale(obj):
         put(mesh.PROGRAMMED, *words[progress])
     if findings:
-        text = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
+        by_text = by_message(findings).items()
+        text = "; ".join(f"{', '.join(codes)}: {message}" for (_, message), codes in by_text)
         put(PASSED_ANALYSIS, "False", findings[0].code, text)
     else:
         put(PASSED_ANALYSIS, "True", "NoFindings")

@@ -68,6 +68,12 @@ def read(secret: Object) -> Certificate:
     return Certificate(_name(secret), _version(chain, key), chain, key)
 
 
+def validity(certificate: Certificate) -> tuple[float, float]:
+    """From when until when, in seconds since 1970, the certificate itself may be believed."""
+    first = x509.load_pem_x509_certificates(certificate.chain)[0]
+    return first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()
+
+
 def authorities(secret: Object) -> Authorities:
     """Whom a Secret has clients trusted by; `Absent` where it says nothing of it, else `Unusable`."""
     trusted = _first(secret, _TRUSTED)

@@ -14,7 +14,7 @@ from ondol.contracts import mesh
 from ondol.mesh import security_descriptions
 from ondol.mesh.dependencies import Dependencies
 from ondol.mesh.kinds import attachment
-from ondol.mesh.kinds.findings import DENIES_ALL_TCP, NO_PROVIDER
+from ondol.mesh.kinds.findings import DENIES_ALL_TCP, NO_PROVIDER, under
 from ondol.mesh.kinds.kind import SECURITY_VERSIONS, Column, Finding, Kind
 from ondol.mesh.model import mesh_options, security, security_validation
 from ondol.mesh.policy import attributes, authorization, selection
@@ -49,10 +49,9 @@ def _sources(rule: AuthorizationPolicy, dependencies: Dependencies) -> Iterator[
     for index, each in enumerate(rule.spec.rules):
         for source in (one.source or security.Source() for one in each.from_ or ()):
             for name in (*source.namespaces, *source.not_namespaces):
-                if "*" not in name and name not in spaces:
-                    text = f"spec.rules[{index}]: namespace {name} does not exist"
-                    yield Finding(rule.origin, "KIA0101", text)
-                    yield Finding(rule.origin, "IST0101", text)
+                if not any(_names(name, space) for space in spaces):
+                    text = f"spec.rules[{index}]: there is no namespace {name}"
+                    yield from under(rule.origin, text, "KIA0101", "IST0101")
             for name in (*source.principals, *source.not_principals):
                 _, _, path = name.partition("/ns/")
                 owner, middle, account = path.partition("/sa/")
@@ -60,6 +59,13 @@ def _sources(rule: AuthorizationPolicy, dependencies: Dependencies) -> Iterator[
                     yield Finding(
                         rule.origin, "KIA0106", f"spec.rules[{index}]: no pod runs as the principal {name}"
                     )
+
+
+def _names(pattern: str, name: str) -> bool:
+    """Whether a text of a rule, with a `*` before or behind it, is a name's."""
+    if pattern.startswith("*"):
+        return name.endswith(pattern[1:])
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def _accounts(dependencies: Dependencies) -> frozenset[tuple[str, str]]:
@@ -168,6 +174,7 @@ KIND: Final = Kind(
     versions=SECURITY_VERSIONS,
     validate=security_validation.authorization_policy,
     of_workloads=True,
+    alone=attachment.of_gateways,
     survey=_survey,
     progress=attachment.PROGRESS,
 )

@@ -11,7 +11,7 @@ from typing import Final
 from ondol.contracts import mesh
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
-from ondol.mesh.kinds.findings import NO_TUNNEL, NOT_OWN, not_own, selects
+from ondol.mesh.kinds.findings import NO_TUNNEL, NOT_OWN, not_own, selects, under
 from ondol.mesh.kinds.kind import Column, Finding, Kind
 from ondol.mesh.model import istio, traffic_policy
 from ondol.mesh.model.kube import Protocol
@@ -26,7 +26,8 @@ def _survey(dependencies: Dependencies) -> Iterator[Finding]:
         host = registry.qualified(rule.spec.host, rule.namespace)
         matched = _matched(host, rule.namespace, registry)
         if not matched:
-            yield Finding(rule.origin, "KIA0202", f"no service matches host {rule.spec.host}")
+            text = f"no service matches host {rule.spec.host}"
+            yield from under(rule.origin, text, "KIA0202", "IST0174")
             continue
         governing = registry.policy(matched[0], rule.namespace).origins
         if rule.origin in governing[1:]:
@@ -56,9 +57,8 @@ def _subsets(rule: DestinationRule, matched: Iterable[str], registry: Registry) 
     has_endpoints = any(any(registry.endpoints_of(service)) for service in services)
     for subset in rule.spec.subsets if has_endpoints else ():
         if not selects(subset, matched, registry, rule.namespace):
-            yield Finding(
-                rule.origin, "KIA0203", f"subset {subset.name}: no pod of {rule.spec.host} has its labels"
-            )
+            text = f"subset {subset.name}: no pod of {rule.spec.host} has its labels"
+            yield from under(rule.origin, text, "KIA0203", "IST0173")
 
 
 def _without_effect(rule: DestinationRule, matched: Iterable[str], registry: Registry) -> Iterator[Finding]:
@@ -82,6 +82,19 @@ def _credentials(rule: DestinationRule, world: World) -> Iterator[Finding]:
         yield Finding(rule.origin, problem.code, f"credentialName {name}: {problem.message}")
 
 
+def _alone(rule: DestinationRule) -> Iterator[Finding]:
+    """Servers whose certificates nobody looks at; here only who says so has that."""
+    policy = rule.spec.traffic_policy
+    if policy is None:
+        return
+    who = f"any server is taken for {rule.spec.host}, by tls.insecureSkipVerify"
+    if policy.tls is not None and policy.tls.insecure_skip_verify:
+        yield Finding(rule.origin, "IST0128", who)
+    for each in policy.port_level_settings:
+        if each.tls is not None and each.tls.insecure_skip_verify:
+            yield Finding(rule.origin, "IST0129", f"port {each.port.number}: {who}")
+
+
 KIND: Final = Kind(
     resource=mesh.DESTINATION_RULE,
     short_name="dr",
@@ -90,5 +103,6 @@ KIND: Final = Kind(
     fields=descriptions.FIELDS,
     columns=(Column("Host", ".spec.host"),),
     validate=traffic_policy.destination_rule,
+    alone=_alone,
     survey=_survey,
 )

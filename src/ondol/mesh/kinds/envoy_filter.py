@@ -24,6 +24,14 @@ _SIDES: Final[Mapping[str, str]] = {
     "route_configuration": "ROUTE_CONFIGURATION, VIRTUAL_HOST and HTTP_ROUTE",
     "cluster": "CLUSTER",
 }
+_MISPLACED: Final[Mapping[tuple[str, str], str]] = {
+    ("ADD", "ROUTE_CONFIGURATION"): "IST0153",
+    ("ADD", "HTTP_ROUTE"): "IST0153",
+    ("REMOVE", "ROUTE_CONFIGURATION"): "IST0154",
+    ("REMOVE", "HTTP_ROUTE"): "IST0154",
+}
+_REPLACED: Final = ("HTTP_FILTER", "NETWORK_FILTER", "VIRTUAL_HOST")
+_RELATIVE: Final = frozenset({"INSERT_BEFORE", "INSERT_AFTER", "REMOVE", "REPLACE"})
 
 
 def _validate(spec: envoy_filter.EnvoyFilterSpec, subject: Subject) -> Iterator[Problem]:
@@ -103,6 +111,35 @@ def _survey(dependencies: Dependencies) -> Iterator[Finding]:
             yield Finding(rule.origin, "KIA0004", "workloadSelector: no workload has its labels")
 
 
+def _alone(rule: Rule[envoy_filter.EnvoyFilterSpec]) -> Iterator[Finding]:
+    """What Istio would not do as it is written, or only in an order that nobody said."""
+    of_a_version: set[str] = set()
+    for index, each in enumerate(rule.spec.config_patches):
+        operation, name = each.patch.operation, _filter_name(each)
+        place = f"spec.configPatches[{index}]: {operation}"
+        if code := _MISPLACED.get((operation, each.apply_to)):
+            yield Finding(rule.origin, code, f"{place} of {each.apply_to} is nothing that Istio does")
+        elif operation == "REPLACE" and each.apply_to not in _REPLACED:
+            text = f"{place} is for {', '.join(_REPLACED)}, and this is {each.apply_to}"
+            yield Finding(rule.origin, "IST0152", text)
+        elif operation in _RELATIVE and not rule.spec.priority:
+            text = f"{place} depends on what other filters did before: spec.priority says which are first"
+            code = "IST0155" if name in of_a_version else "IST0151"
+            yield Finding(rule.origin, code, text)
+        if each.match.proxy is not None and each.match.proxy.proxy_version:
+            of_a_version.add(name)
+
+
+def _filter_name(patch: envoy_filter.EnvoyConfigObjectPatch) -> str:
+    """The filter that a patch puts in or is at."""
+    value = patch.patch.value
+    if isinstance(value, dict) and value.get("name"):
+        return str(value["name"])
+    listener = patch.match.listener
+    chain = listener.filter_chain if listener is not None else None
+    return chain.filter.name if chain is not None and chain.filter is not None else ""
+
+
 KIND: Final = Kind(
     resource=mesh.ENVOY_FILTER,
     short_name="ef",
@@ -171,6 +208,7 @@ KIND: Final = Kind(
     },
     versions=("v1alpha3",),
     validate=_validate,
+    alone=_alone,
     survey=_survey,
     progress=dict(PROGRESS)
     | {Progress.UNUSED: Word("Unknown", "NotInUse", "nothing that it matches is there")},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ondol.mesh.kinds.kind import Finding
 from ondol.mesh.model import istio
 from ondol.mesh.model.kube import RULES_FROM
 from ondol.mesh.translate.reach import ANYBODY
 from ondol.mesh.translate.registry import Registry
+from ondol.mesh.xds.types import Origin
 
 NOT_OWN: Final = "OND0001"
 CLAIMED: Final = "OND0002"
@@ -22,6 +24,13 @@ NO_BYTES: Final = "OND0009"
 NOT_HEARD: Final = "OND0010"
 NO_TUNNEL: Final = "OND0011"
 NOT_OBSERVED: Final = "OND0012"
+DEPRECATED: Final = "IST0002"
+REFUSED: Final = "IST0106"
+
+
+def under(origin: Origin, text: str, *codes: str) -> Iterator[Finding]:
+    """One finding under several codes: some know those of Istio, others those of Kiali."""
+    return (Finding(origin, code, text) for code in codes)
 
 
 def not_own(what: str, owner: str, namespace: str) -> str:

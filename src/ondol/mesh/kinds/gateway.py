@@ -5,14 +5,16 @@ Its validation is in `model.validation`, its translation in `translate.servers` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from ondol.api import objects
+from ondol.api.objects import Key
 from ondol.contracts import mesh
 from ondol.contracts.mesh import DEFAULT_GATEWAY
 from ondol.mesh import descriptions
 from ondol.mesh.dependencies import Dependencies
-from ondol.mesh.kinds.findings import SPOKEN_OTHERWISE
+from ondol.mesh.kinds.findings import SPOKEN_OTHERWISE, under
 from ondol.mesh.kinds.kind import Finding, Kind
 from ondol.mesh.model import istio, validation
 from ondol.mesh.translate import credentials, reach, servers
@@ -27,18 +29,20 @@ _INGRESS_SERVICE: Final = f"{reach.ISTIO_SYSTEM}/{reach.INGRESS_WORKLOAD}"
 def _contest(dependencies: Dependencies) -> Iterator[Finding]:
     registry, ports = dependencies.translation.registry, dependencies.translation.ingress_ports
     taken: dict[tuple[int, str], Origin] = {}
+    pods = [objects.labels(pod) for pod in dependencies.world.pods]
     for gateway in sorted(dependencies.world.gateways, key=lambda gateway: gateway.age):
         if not gateway.spec.selector.items() <= reach.INGRESS_SELECTOR.items():
-            yield Finding(
-                gateway.origin,
-                "KIA0302",
-                f"no workload has the labels {dict(gateway.spec.selector)}; "
-                f"the ingress gateway has {reach.INGRESS_SELECTOR}",
+            is_there = any(gateway.spec.selector.items() <= labels.items() for labels in pods)
+            text = (
+                f"the ingress gateway, which is all that serves Gateways, has not the labels "
+                f"{dict(gateway.spec.selector)} but {reach.INGRESS_SELECTOR}"
             )
+            yield from under(gateway.origin, text, *("KIA0302", "IST0101")[: 1 if is_there else 2])
             continue
         for server in gateway.spec.servers:
             yield from _server(gateway, server, taken, registry, ports)
     yield from _spoken_otherwise(dependencies)
+    yield from _same_certificates(dependencies.world.gateways)
 
 
 def _server(
@@ -50,7 +54,7 @@ def _server(
 ) -> Iterator[Finding]:
     number = server.port.number
     port = ingress_ports.get(number, number)
-    others = []
+    others: list[Origin] = []
     if servers.carriage(server) is servers.Carriage.NAMES:
         return  # names are had by rules, not by servers
     for host in map(str.lower, server.hosts):
@@ -58,13 +62,14 @@ def _server(
         if _is_shared(other.name) and other.namespace in registry.roots:
             taken[port, host] = gateway.origin  # the platform's own is for everybody to share
         elif other != gateway.origin:
-            others.append(f"{other.namespace}/{other.name}")
-            text = f"port {number} already has host {host} from Gateway {others[-1]}"
+            others.append(other)
+            text = f"port {number} already has host {host} from Gateway {other.namespace}/{other.name}"
             yield Finding(gateway.origin, "KIA0301", text)
-    if others:
-        names = ", ".join(dict.fromkeys(others))
-        text = f"conflict with Gateway {names}: port {number}, hosts {', '.join(server.hosts)}"
-        yield Finding(gateway.origin, "IST0145", text)
+    for other in dict.fromkeys(others):
+        for origin, rival in ((gateway.origin, other), (other, gateway.origin)):
+            name = f"{rival.namespace}/{rival.name}"
+            text = f"conflict with Gateway {name}: port {number}, hosts {', '.join(server.hosts)}"
+            yield Finding(origin, "IST0145", text)
     if port not in ingress_ports.values():
         text = f"port {number} is served on this machine, but is none of the Service {_INGRESS_SERVICE}"
         yield Finding(gateway.origin, "IST0162", text)
@@ -90,6 +95,29 @@ def _spoken_otherwise(dependencies: Dependencies) -> Iterator[Finding]:
                     f"the server {server.port.name} ({server.port.protocol}) is not served"
                 )
                 yield Finding(gateway.origin, SPOKEN_OTHERWISE, text)
+
+
+def _same_certificates(gateways: Sequence[Gateway]) -> Iterator[Finding]:
+    """Clients use a connection for all names of its certificate, and each server has routes of its own."""
+    showing: dict[tuple[Key, ...], dict[Origin, None]] = {}
+    for gateway in gateways:
+        if gateway.spec.selector.items() <= reach.INGRESS_SELECTOR.items():
+            for server in gateway.spec.servers:
+                for name in server.tls.credentials if _is_http2(server) and server.tls is not None else ():
+                    places = credentials.places(gateway.namespace, name)
+                    showing.setdefault(places, {})[gateway.origin] = None
+    for places, origins in showing.items():
+        for origin in origins if len(origins) > 1 else ():
+            others = ", ".join(f"{each.namespace}/{each.name}" for each in origins if each != origin)
+            text = (
+                f"Gateway {others} has the same certificate {places[0].name}: clients that use a connection "
+                "for the hosts of both are answered 404"
+            )
+            yield Finding(origin, "IST0138", text)
+
+
+def _is_http2(server: istio.Server) -> bool:
+    return server.port.protocol.upper() in ("HTTPS", "HTTP2", "GRPC")
 
 
 def _credentials(dependencies: Dependencies) -> Iterator[Finding]:

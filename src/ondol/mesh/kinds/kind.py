@@ -38,6 +38,14 @@ class Finding(NamedTuple):
     message: str
 
 
+def by_message(findings: Iterable[Finding]) -> dict[tuple[Origin, str], list[str]]:
+    """The codes of each thing that is found, which may have one of Istio's and one of Kiali's."""
+    codes: dict[tuple[Origin, str], list[str]] = {}
+    for finding in findings:
+        codes.setdefault((finding.origin, finding.message), []).append(finding.code)
+    return codes
+
+
 class Column(NamedTuple):
     """A column of `kubectl get`, by the JSON path of its text."""
 
@@ -80,6 +88,10 @@ Provided: TypeAlias = tuple[Service, Slice]
 
 
 def no_findings(_rule: Rule[Any], _dependencies: Dependencies) -> Iterable[Finding]:
+    return ()
+
+
+def nothing_alone(_rule: Rule[Any]) -> Iterable[Finding]:
     return ()
 
 
@@ -140,6 +152,8 @@ class Kind(Generic[S]):
     """Resources that are made of an object alone, with its origin in each."""
 
     # What is said of it
+    alone: Callable[[Rule[S]], Iterable[Finding]] = nothing_alone
+    """Findings on one object whatever else there is; on one that is refused, too, if it can be read."""
     missing: Judge[S] = no_findings
     """Findings for which a new version waits while an earlier one can serve. Needs `names`."""
     judge: Judge[S] = no_findings

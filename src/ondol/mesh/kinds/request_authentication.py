@@ -41,6 +41,7 @@ KIND: Final = Kind(
     versions=SECURITY_VERSIONS,
     validate=security_validation.request_authentication,
     of_workloads=True,
+    alone=attachment.of_gateways,
     survey=_survey,
     progress=attachment.PROGRESS,
 )

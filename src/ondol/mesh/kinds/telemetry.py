@@ -28,13 +28,13 @@ def _survey(dependencies: Dependencies) -> Iterator[Finding]:
     pods = attachment.Pods(dependencies)
     for rule in rules:
         if not _is_of_ingress(rule):
-            yield from attachment.without_pods(rule, pods)
+            yield from attachment.without_pods(rule, pods, "IST0101")
         for place, name, there in translation.unknown_providers(rule.spec):
             text = f"spec.{place}: there is no provider {name}, but {there}: for it nothing is done"
             yield Finding(rule.origin, NOT_OBSERVED, text)
         for text in _of_tracing(rule.spec):
             yield Finding(rule.origin, NOT_OBSERVED, f"spec.tracing: {text}")
-    yield from attachment.rivals(rules, pods)
+    yield from attachment.rivals(rules, pods, "IST0160", "IST0159")
 
 
 def _is_of_ingress(rule: Telemetry) -> bool:
@@ -55,6 +55,14 @@ def _of_tracing(spec: telemetry.TelemetrySpec) -> Iterator[str]:
                 yield text
 
 
+def _alone(rule: Telemetry) -> Iterator[Finding]:
+    yield from attachment.of_gateways(rule)
+    for index, logging in enumerate(rule.spec.access_logging):
+        if not logging.providers and not logging.disabled:
+            text = f"spec.accessLogging[{index}] names no provider: Istio takes it for nothing"
+            yield Finding(rule.origin, "IST0157", text)
+
+
 KIND: Final = Kind(
     resource=mesh.TELEMETRY,
     short_name="telemetry",
@@ -64,6 +72,7 @@ KIND: Final = Kind(
     versions=TELEMETRY_VERSIONS,
     validate=telemetry_validation.telemetry_spec,
     of_workloads=True,
+    alone=_alone,
     survey=_survey,
     progress=attachment.PROGRESS,
 )

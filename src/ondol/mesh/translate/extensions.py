@@ -117,6 +117,8 @@ def read(document: Any, into: type[T], path: str) -> T:
         json_format.ParseDict(_loaded(document, path, _DEPTH_MAX), message)
     except (json_format.ParseError, ValueError, TypeError) as error:
         raise Refused(f"{path}: {error}") from error
+    except KeyError as error:  # an Any of one of protobuf's own types, which stands in a field of its own
+        raise Refused(f"{path}: the field {error} lacks beside @type") from error
     return message
 
 
