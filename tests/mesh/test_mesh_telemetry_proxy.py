@@ -165,8 +165,10 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         await guarded.account("client")
         await live.pod("client", account="client", version="v7")
         await guarded.server("web", ("http", 8001), ("tcp-greet", 9000), ("grpc", 9100))
-        paths = [{"operation": {"paths": ["/ok", "/echo/*"]}}, {"operation": {"ports": ["9000"]}}]
-        spec = {"selector": {"matchLabels": {"app": "web"}}, "rules": [{"to": paths}]}
+        # In rules of their own: one that asks for paths never holds for what is not HTTP, whatever else it has.
+        operations = [{"paths": ["/ok", "/echo/*"]}, {"ports": ["9000"]}]
+        rules = [{"to": [{"operation": each}]} for each in operations]
+        spec = {"selector": {"matchLabels": {"app": "web"}}, "rules": rules}
         await guarded.rule(AUTHORIZATION_POLICY, "web", spec)
         await guarded.rule(TELEMETRY, "lines", {"accessLogging": [{"providers": [{"name": "json"}]}]})
         await live.programmed("client")

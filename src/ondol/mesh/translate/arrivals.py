@@ -221,14 +221,8 @@ def _tcp(
     """A chain that carries bytes to the application, which is dialled for nobody who may not come in."""
     is_mutual = name in (_MUTUAL_TCP, _MUTUAL_UNREAD)
     chain = chains.tcp(name, clusters.ARRIVALS, observation)
-    (carrier,) = chain.filters
-    if is_mutual:
-        proxy = m.tcp_proxy.TcpProxy()
-        carrier.typed_config.Unpack(proxy)
-        dialled.after_the_handshake(proxy)
-        carrier.typed_config.CopyFrom(m.any_of(proxy))
     chooser = dialled.chooser(decides, has_identity=is_mutual)
-    filters = [*([chooser] if chooser is not None else []), *decides, carrier]
+    filters = [*([chooser] if chooser is not None else []), *decides, *chain.filters]
     return m.listener_components.FilterChain(name=name, filters=filters)
 
 

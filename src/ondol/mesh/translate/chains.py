@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from ondol.mesh import mirrors
 from ondol.mesh.model import istio
+from ondol.mesh.policy import dialled
 from ondol.mesh.translate import clusters, matches, mutual, observing, statistics
 from ondol.mesh.translate import messages as m
 from ondol.mesh.translate.observing import Identity, Observation
@@ -29,8 +30,6 @@ _CARRIED: Final = {
     "envoy.filters.listener.original_dst.remote_ip": "%DOWNSTREAM_REMOTE_ADDRESS%",
 }
 """What the original_dst filter of the inner listener reads, and where the outer one has it from."""
-_EARLY_BYTES: Final = 1 << 16
-"""How much is taken of a connection before it has an upstream; then it is read no further."""
 _SET_FILTER_STATE: Final = "envoy.filters.network.set_filter_state"
 _LISTENS_IN: Final = "%FILTER_STATE(envoy.network.network_namespace:PLAIN)%"
 
@@ -203,8 +202,7 @@ def carry(name: str, way: Way, observation: Observation) -> m.listener_component
     proxy.access_log_options.flush_access_log_on_connected = True
     if observation.reporter is Reporter.MUTUAL:
         # Whose the connection is, is known then; and nobody reaches the application without a certificate.
-        proxy.upstream_connect_mode = m.tcp_proxy.ON_DOWNSTREAM_TLS_HANDSHAKE
-        proxy.max_early_data_bytes.value = _EARLY_BYTES
+        dialled.after_the_handshake(proxy)
     if len(way.clusters) == 1:
         proxy.cluster = way.clusters[0][0]
     else:
