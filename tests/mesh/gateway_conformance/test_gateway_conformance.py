@@ -118,3 +118,25 @@ def test_every_feature_that_is_claimed_has_a_table() -> None:
     }
     assert set(features.SUPPORTED) - shown == alone
     assert list(features.SUPPORTED) == sorted(features.SUPPORTED)
+
+
+def mirrored(fraction: Mapping[str, int]) -> Mapping[str, Any]:
+    backend = {"name": "v2", "port": 8080}
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": backend, "fraction": fraction}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"retry": {"attempts": 2**40}},
+        {"filters": [mirrored({"numerator": 10**400, "denominator": 10**400 + 1})]},
+        {"filters": [mirrored({"numerator": 10**400})]},
+    ],
+)
+def test_numbers_that_have_no_bound_are_served(more: Mapping[str, Any]) -> None:
+    """Gateway API's schemas have none for these, and the proxy's numbers do."""
+    rule = {"backendRefs": [{"name": "v1", "port": 8080}], **more}
+    route = {"name": "infra/r", "parents": ["same"], "rules": [rule]}
+    served = serve(Case("numbers", {"name": "numbers", "routes": [route]}))
+    ((parent,),) = served.expansion.outcomes.parents.values()
+    assert {each.status for each in parent.conditions} == {"True"}

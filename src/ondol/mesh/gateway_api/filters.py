@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ from ondol.mesh.model import istio
 
 Filters = Sequence[HTTPRouteFilter] | Sequence[GRPCRouteFilter]
 _WHOLE: Final = "^.*$"
-_WHOLE_PERCENT: Final = 100.0
+_PERCENTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,12 @@ def _mirror(of: _Collected, mirror: RequestMirror, find: Callable[[BackendRefere
     if backend.destination is None:
         of.unresolved.append(backend)
         return
-    share = _WHOLE_PERCENT
+    share = float(_PERCENTS)
     if mirror.percent is not None:
         share = float(mirror.percent)
     elif mirror.fraction is not None:
-        share = _WHOLE_PERCENT * mirror.fraction.numerator / mirror.fraction.denominator
+        part = min(Fraction(mirror.fraction.numerator, mirror.fraction.denominator), Fraction(1))
+        share = float(part * _PERCENTS)
     of.mirrors.append(istio.HTTPMirrorPolicy(backend.destination, istio.Percent(share)))
 
 

@@ -40,6 +40,8 @@ from ondol.mesh.translate.routes import RETRIES, RETRY_ON
 Rank: TypeAlias = tuple[int, ...]
 _EXACT, _PATTERN, _PREFIX = 0, 1, 2
 _MILLION: Final = 1_000_000
+_ATTEMPTS_MAX: Final = 1_000
+"""More than anybody waits for; the schema of Gateway API has no bound, and the proxy's number has one."""
 _NO_BACKEND: Final = {"HTTPRoute": 500, "GRPCRoute": 503}
 """What a request gets that has nowhere to go; the second is gRPC's UNAVAILABLE."""
 
@@ -247,7 +249,7 @@ def _retries(retry: Retry, per_try: str | None) -> istio.HTTPRetry:
     """On every failure of the connection, timeouts of an attempt among them, and on the codes."""
     conditions = ",".join((RETRY_ON, "reset", *(str(code) for code in retry.codes)))
     return istio.HTTPRetry(
-        attempts=RETRIES if retry.attempts is None else retry.attempts,
+        attempts=RETRIES if retry.attempts is None else min(retry.attempts, _ATTEMPTS_MAX),
         per_try_timeout=per_try,
         retry_on=conditions,
         backoff=retry.backoff,
