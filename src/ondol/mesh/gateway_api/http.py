@@ -235,14 +235,17 @@ def _by_chance(request: istio.HTTPMatchRequest, chance: int | None) -> istio.HTT
 def _timed(template: routing.HTTPRoute, rule: HTTPRouteRule) -> routing.HTTPRoute:
     request = rule.timeouts.request if rule.timeouts else None
     backend = rule.timeouts.backend_request if rule.timeouts else None
-    if backend is not None and not istio.milliseconds(backend, "timeouts.backendRequest"):
-        backend = None
-    retries = None
+    backend, retries = _some(backend), None
     if rule.retry is not None:
         retries = _retries(rule.retry, backend)
     elif backend is not None:
         retries = istio.HTTPRetry(attempts=RETRIES, per_try_timeout=backend)
     return msgspec.structs.replace(template, timeout=request, retries=retries)
+
+
+def _some(duration: str | None) -> str | None:
+    """A duration that is not nothing: 0s is as if it were not said."""
+    return duration if duration is not None and istio.milliseconds(duration, "duration") else None
 
 
 def _retries(retry: Retry, per_try: str | None) -> istio.HTTPRetry:
@@ -252,7 +255,7 @@ def _retries(retry: Retry, per_try: str | None) -> istio.HTTPRetry:
         attempts=RETRIES if retry.attempts is None else min(retry.attempts, _ATTEMPTS_MAX),
         per_try_timeout=per_try,
         retry_on=conditions,
-        backoff=retry.backoff,
+        backoff=_some(retry.backoff),
     )
 
 
