@@ -170,4 +170,10 @@ def test_what_the_proxy_does_not_take_is_not_accepted(filter_: Mapping[str, Any]
     }
 
 
+def test_a_pattern_that_is_too_large_for_the_proxy_is_not_accepted() -> None:
+    """However many instructions it has there, it is read alike here."""
+    path = {"type": "RegularExpression", "value": "/a{900}"}
+    assert judged_alone({"matches": [{"path": path}]}) == {"False"}
+
+
 _TYPES = {"urlRewrite": "URLRewrite"}

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ondol.base import regexp
+from ondol.mesh.bootstrap import REGEX_SIZE_MAX
 from ondol.mesh.gateway_api import filters
 from ondol.mesh.gateway_api.documents import Document
 from ondol.mesh.gateway_api.filters import Effects
@@ -344,6 +345,8 @@ def _text(match: HeaderMatch | QueryParamMatch) -> istio.StringMatch:
 
 
 def _pattern(text: str) -> str:
-    """A pattern as the proxy takes it; `ValueError` where it is none."""
-    regexp.compiled(text)
+    """A pattern as the proxy takes it; `ValueError` where it is none, or is too large for the proxy."""
+    size = regexp.compiled(text).size
+    if size > REGEX_SIZE_MAX:
+        raise ValueError(f"a pattern has {size} instructions, of at most {REGEX_SIZE_MAX}: simplify it")
     return text
