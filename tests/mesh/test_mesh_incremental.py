@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ondol.api.objects import Key
 from ondol.mesh.analysis import Analyst
 from ondol.mesh.config import MeshConfig
 from ondol.mesh.dependencies import Dependencies
@@ -262,6 +263,29 @@ def test_a_rule_comes_to_govern_a_service_that_is_new(objs: Any) -> None:
         after = translator.translate(objs.world()).snapshot
         assert after == Translator(CONFIG).translate(objs.world()).snapshot
     assert any("|v1|web.other.svc.cluster.local" in name for name in after.of(types.CLUSTER))
+
+
+def test_callers_are_where_their_nodes_are_now(objs: Any) -> None:
+    """Though the places together stay the same, as where two nodes change theirs with each other."""
+
+    def nodes(*zones: str) -> None:
+        for name, zone in zip("mn", zones, strict=True):
+            region = {"topology.kubernetes.io/region": "here", "topology.kubernetes.io/zone": zone}
+            objs.put("Node", name, "", {}, labels=region)
+
+    for name in "mn":
+        objs.pod(f"on-{name}")["spec"]["nodeName"] = name
+    objs.service("web", endpoints=[("10.0.0.1", 80)])
+    near = {"localityLbSetting": {"enabled": True, "failoverPriority": ["topology.kubernetes.io/zone"]}}
+    policy = {"loadBalancer": near, "outlierDetection": {"consecutive5xxErrors": 3}}
+    objs.destination_rule("web", {"host": "web", "trafficPolicy": policy})
+    translator = Translator(CONFIG)
+    for zones in (("east", "west"), ("west", "east")):
+        nodes(*zones)
+        after = translator.translate(objs.world())
+        (table,) = after.pods[Key("default", "on-m")].tables
+        assert zones[0] in table
+        assert after.snapshot == Translator(CONFIG).translate(objs.world()).snapshot
 
 
 def test_an_era_that_fails_leaves_nothing_to_the_next(objs: Any) -> None:

@@ -539,6 +539,18 @@ def test_what_the_proxy_refuses_holds_up_nobody() -> None:
     assert served(Refused({replace_version(two): "bad path"})) == [one, two]
 
 
+def test_what_nothing_can_be_made_of_holds_up_nobody() -> None:
+    """It is left out like what the proxy refuses; of other objects nothing is known here."""
+    expansion_ = expanded(an_ingress("a", rule("a.example", path("/", "a"))))
+    (origin,) = (each.origin for each in expansion_.virtual_services)
+    refused = Refused()
+    assert not refused.refuse(origin._replace(kind="Gateway"), "too large a number")
+    assert not refused.refuse(origin._replace(name="web"), "too large a number")
+    assert refused.refuse(origin, "too large a number")
+    assert not refused.refuse(origin, "too large a number")
+    assert refused.without(expansion_).virtual_services == []
+
+
 def replace_version(origin: types.Origin) -> types.Origin:
     return origin._replace(version="former")
 

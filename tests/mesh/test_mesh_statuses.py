@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -14,6 +16,8 @@ from ondol.base.clock import SystemClock
 from ondol.contracts import mesh as contract
 from ondol.mesh import controller
 from ondol.mesh.config import MeshConfig
+from ondol.mesh.translate import registry
+from ondol.mesh.xds.types import Origin
 from ondol.sdk.testing import World
 
 pytestmark = pytest.mark.anyio
@@ -46,3 +50,28 @@ async def test_a_condition_that_another_adds_meanwhile_stays(mesh_config: MeshCo
         assert types >= {_OTHER["type"], contract.ACCEPTED}
         managers = {entry["manager"] for entry in objects.metadata(written)["managedFields"]}
         assert "ondol-mesh" in managers
+
+
+async def test_what_fails_of_a_generated_rule_is_left_out(
+    mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error ends the process of the mesh, which would meet the same object again."""
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    async with World(app, clock=clock) as world:
+        own = controller.Mesh(world.manager("ondol-mesh"), mesh_config)
+
+        def failing(name: str) -> Callable[[Any], Any]:
+            def translate(_world: Any) -> Any:
+                raise registry.Failed(Origin("VirtualService", "default", name, "1"), "too large a number")
+
+            return translate
+
+        for name in (f"{registry.OF_GATEWAY_API}80:*", f"{registry.OF_INGRESS}80:*"):
+            monkeypatch.setattr(own._translator, "translate", failing(name))
+            own._changed.clear()
+            own._translate()
+            assert own._changed.is_set
+        monkeypatch.setattr(own._translator, "translate", failing("nobody's"))
+        with pytest.raises(registry.Failed):
+            own._translate()

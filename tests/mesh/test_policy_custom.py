@@ -303,9 +303,9 @@ def test_the_configuration_of_the_mesh_is_read() -> None:
         "since: 2026-13-45",
         "[" * 9_999,
     ):
-        wrong = mesh_options.options({"data": {"mesh": text}})
-        assert wrong.problem, text
-        assert wrong.trust_domain == "cluster.local"
+        unread = mesh_options.options({"data": {"mesh": text}})
+        assert unread.problem, text
+        assert unread.trust_domain == "cluster.local"
     assert OPTIONS.provider("traces").problem.startswith("available providers are")
     problems: dict[str, dict[str, Any]] = {
         "pathPrefix": {"pathPrefix": "x"},

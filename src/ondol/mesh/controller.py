@@ -157,7 +157,8 @@ class Mesh:
             translation = self._translator.translate(world)
         except registry.Failed as failed:
             self._log.error("translation_failed", object=str(failed.origin), why=str(failed))
-            if not self._acceptance.refuse(failed.origin, str(failed)):
+            parts = (self._acceptance, self._ingress, self._gateway_api)
+            if not any(part.refuse(failed.origin, str(failed)) for part in parts):
                 raise
             self._changed.set()
             return

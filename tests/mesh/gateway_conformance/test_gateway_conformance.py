@@ -118,3 +118,62 @@ def test_every_feature_that_is_claimed_has_a_table() -> None:
     }
     assert set(features.SUPPORTED) - shown == alone
     assert list(features.SUPPORTED) == sorted(features.SUPPORTED)
+
+
+def mirrored(fraction: Mapping[str, int]) -> Mapping[str, Any]:
+    backend = {"name": "v2", "port": 8080}
+    return {"type": "RequestMirror", "requestMirror": {"backendRef": backend, "fraction": fraction}}
+
+
+def judged_alone(more: Mapping[str, Any]) -> set[str]:
+    """The statuses of the conditions of a Route with such a rule."""
+    rule = {"backendRefs": [{"name": "v1", "port": 8080}], **more}
+    route = {"name": "infra/r", "parents": ["same"], "rules": [rule]}
+    served = serve(Case("alone", {"name": "alone", "routes": [route]}))
+    ((parent,),) = served.expansion.outcomes.parents.values()
+    return {each.status for each in parent.conditions if each.type == "Accepted"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"retry": {"attempts": 2**40}},
+        {"retry": {"attempts": 1, "backoff": "0s"}},
+        {"filters": [mirrored({"numerator": 10**400, "denominator": 10**400 + 1})]},
+        {"filters": [mirrored({"numerator": 10**400})]},
+    ],
+)
+def test_numbers_that_the_proxy_does_not_take_are_served(more: Mapping[str, Any]) -> None:
+    """Gateway API's schemas have no bound for these, and the proxy's numbers do."""
+    assert judged_alone(more) == {"True"}
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"requestHeaderModifier": {"remove": [":path"]}},
+        {"requestHeaderModifier": {"remove": ["Host"]}},
+        {"requestHeaderModifier": {"remove": [""]}},
+        {"requestHeaderModifier": {"add": [{"name": "host", "value": "x"}]}},
+        {"requestHeaderModifier": {"set": [{"name": "x", "value": "a\nb"}]}},
+        {"responseHeaderModifier": {"set": [{"name": "host", "value": "x"}]}},
+        {"responseHeaderModifier": {"remove": [":status"]}},
+        {"urlRewrite": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/a\r\nb"}}},
+        {"requestRedirect": {"path": {"type": "ReplaceFullPath", "replaceFullPath": "/a\nb"}}},
+    ],
+)
+def test_what_the_proxy_does_not_take_is_not_accepted(filter_: Mapping[str, Any]) -> None:
+    """It refuses the whole table, and which of several Routes of a host is to blame nobody would know."""
+    (name,) = filter_
+    assert judged_alone({"filters": [{"type": _TYPES.get(name, name[0].upper() + name[1:]), **filter_}]}) == {
+        "False"
+    }
+
+
+def test_a_pattern_that_is_too_large_for_the_proxy_is_not_accepted() -> None:
+    """However many instructions it has there, it is read alike here."""
+    path = {"type": "RegularExpression", "value": "/a{900}"}
+    assert judged_alone({"matches": [{"path": path}]}) == {"False"}
+
+
+_TYPES = {"urlRewrite": "URLRewrite"}

@@ -25,7 +25,7 @@ from ondol.mesh.translate.credentials import Credentials
 from ondol.mesh.translate.registry import OF_GATEWAY_API
 from ondol.mesh.translate.translator import ingress_ports, port_problem
 from ondol.mesh.xds import types
-from ondol.mesh.xds.types import Accepted, Outcome
+from ondol.mesh.xds.types import Accepted, Origin, Outcome
 from ondol.sdk import Controller, Manager, Result, generation_changed
 from ondol.sdk.status import Writer
 
@@ -136,6 +136,10 @@ class Feed:
             elif outcome.type_url == types.LISTENER:
                 self._refusals[outcome.resource.name] = outcome.message
         return self._refused.observe(listed)
+
+    def refuse(self, origin: Origin, why: str) -> bool:
+        """Leave out a rule made here of which nothing could be made; False where it is none."""
+        return self._refused.refuse(origin, why)
 
     def next_trial(self) -> bool:
         """Once all is settled: give one of several that were refused together a try of its own."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final
 
 import msgspec
@@ -21,11 +22,12 @@ from ondol.mesh.gateway_api.routes import (
     RequestRedirect,
     URLRewrite,
 )
-from ondol.mesh.model import istio
+from ondol.mesh.model import istio, syntax
 
 Filters = Sequence[HTTPRouteFilter] | Sequence[GRPCRouteFilter]
 _WHOLE: Final = "^.*$"
-_WHOLE_PERCENT: Final = 100.0
+_PERCENTS: Final = 100
+_BROKEN: Final = re.compile(r"[\x00\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class _Collected:
 def effects(filters: Filters, find: Callable[[BackendReference], Backend]) -> Effects:
     of = _Collected()
     for each in filters:
+        of.problems += filter(None, _problems(each))
         if each.request_header_modifier is not None:
             of.headers = msgspec.structs.replace(
                 of.headers, request=_operations(each.request_header_modifier)
@@ -87,6 +90,29 @@ def effects(filters: Filters, find: Callable[[BackendReference], Backend]) -> Ef
         tuple(of.unresolved),
         tuple(of.problems),
     )
+
+
+def _problems(each: HTTPRouteFilter | GRPCRouteFilter) -> Iterator[str]:
+    """What the proxy would refuse, and with it all that it serves at the host."""
+    for modifier, of_request in (
+        (each.request_header_modifier, True),
+        (each.response_header_modifier, False),
+    ):
+        for header in (*modifier.set, *modifier.add) if modifier is not None else ():
+            yield syntax.changed_header(header.name, of_request=of_request)
+            if _BROKEN.search(header.value):
+                yield f"{header.value!r} is not a header value"
+        for header in modifier.add if modifier is not None else ():
+            if header.name.lower() in istio.HOST_HEADERS:
+                yield f"{header.name} can only be set, for a request has one"
+        for name in modifier.remove if modifier is not None else ():
+            yield syntax.changed_header(name, of_request=False)
+    if isinstance(each, HTTPRouteFilter):
+        for changed in (each.url_rewrite, each.request_redirect):
+            path = changed.path if changed is not None else None
+            text = (path.replace_full_path or path.replace_prefix_match or "") if path is not None else ""
+            if _BROKEN.search(text):
+                yield f"{text!r} is not a path"
 
 
 def joined(rule: Effects, backend: Effects) -> Effects:
@@ -123,11 +149,12 @@ def _mirror(of: _Collected, mirror: RequestMirror, find: Callable[[BackendRefere
     if backend.destination is None:
         of.unresolved.append(backend)
         return
-    share = _WHOLE_PERCENT
+    share = float(_PERCENTS)
     if mirror.percent is not None:
         share = float(mirror.percent)
     elif mirror.fraction is not None:
-        share = _WHOLE_PERCENT * mirror.fraction.numerator / mirror.fraction.denominator
+        part = min(Fraction(mirror.fraction.numerator, mirror.fraction.denominator), Fraction(1))
+        share = float(part * _PERCENTS)
     of.mirrors.append(istio.HTTPMirrorPolicy(backend.destination, istio.Percent(share)))
 
 

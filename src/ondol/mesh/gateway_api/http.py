@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ondol.base import regexp
+from ondol.mesh.bootstrap import REGEX_SIZE_MAX
 from ondol.mesh.gateway_api import filters
 from ondol.mesh.gateway_api.documents import Document
 from ondol.mesh.gateway_api.filters import Effects
@@ -40,6 +41,8 @@ from ondol.mesh.translate.routes import RETRIES, RETRY_ON
 Rank: TypeAlias = tuple[int, ...]
 _EXACT, _PATTERN, _PREFIX = 0, 1, 2
 _MILLION: Final = 1_000_000
+_ATTEMPTS_MAX: Final = 1_000
+"""More than anybody waits for; the schema of Gateway API has no bound, and the proxy's number has one."""
 _NO_BACKEND: Final = {"HTTPRoute": 500, "GRPCRoute": 503}
 """What a request gets that has nowhere to go; the second is gRPC's UNAVAILABLE."""
 
@@ -233,9 +236,7 @@ def _by_chance(request: istio.HTTPMatchRequest, chance: int | None) -> istio.HTT
 def _timed(template: routing.HTTPRoute, rule: HTTPRouteRule) -> routing.HTTPRoute:
     request = rule.timeouts.request if rule.timeouts else None
     backend = rule.timeouts.backend_request if rule.timeouts else None
-    if backend is not None and not istio.milliseconds(backend, "timeouts.backendRequest"):
-        backend = None
-    retries = None
+    backend, retries = _some(backend), None
     if rule.retry is not None:
         retries = _retries(rule.retry, backend)
     elif backend is not None:
@@ -243,14 +244,19 @@ def _timed(template: routing.HTTPRoute, rule: HTTPRouteRule) -> routing.HTTPRout
     return msgspec.structs.replace(template, timeout=request, retries=retries)
 
 
+def _some(duration: str | None) -> str | None:
+    """A duration that is not nothing: 0s is as if it were not said."""
+    return duration if duration is not None and istio.milliseconds(duration, "duration") else None
+
+
 def _retries(retry: Retry, per_try: str | None) -> istio.HTTPRetry:
     """On every failure of the connection, timeouts of an attempt among them, and on the codes."""
     conditions = ",".join((RETRY_ON, "reset", *(str(code) for code in retry.codes)))
     return istio.HTTPRetry(
-        attempts=RETRIES if retry.attempts is None else retry.attempts,
+        attempts=RETRIES if retry.attempts is None else min(retry.attempts, _ATTEMPTS_MAX),
         per_try_timeout=per_try,
         retry_on=conditions,
-        backoff=retry.backoff,
+        backoff=_some(retry.backoff),
     )
 
 
@@ -339,6 +345,8 @@ def _text(match: HeaderMatch | QueryParamMatch) -> istio.StringMatch:
 
 
 def _pattern(text: str) -> str:
-    """A pattern as the proxy takes it; `ValueError` where it is none."""
-    regexp.compiled(text)
+    """A pattern as the proxy takes it; `ValueError` where it is none, or is too large for the proxy."""
+    size = regexp.compiled(text).size
+    if size > REGEX_SIZE_MAX:
+        raise ValueError(f"a pattern has {size} instructions, of at most {REGEX_SIZE_MAX}: simplify it")
     return text

@@ -80,6 +80,10 @@ class Feed:
         """Take in the proxy's answers; whether what is served must be translated anew."""
         return self._refused.observe(outcomes)
 
+    def refuse(self, origin: Origin, why: str) -> bool:
+        """Leave out a rule made here of which nothing could be made; False where it is none."""
+        return self._refused.refuse(origin, why)
+
     def next_trial(self) -> bool:
         """Once all is settled: give one of several that were refused together a try of its own."""
         return self._refused.next_trial()

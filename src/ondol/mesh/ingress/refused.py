@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ondol.api import objects
 from ondol.api.objects import Object
@@ -17,6 +18,8 @@ from ondol.mesh.translate import credentials, termination
 from ondol.mesh.translate.registry import OF_INGRESS, VirtualService
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Origin, Outcome, Rejected
+
+_RULE: Final = "VirtualService"
 
 
 @dataclass(slots=True)
@@ -53,6 +56,14 @@ class Refused:
             else:
                 changed |= self._reject(outcome)
         return changed
+
+    def refuse(self, origin: Origin, why: str) -> bool:
+        """Leave out a rule of which nothing could be made; False where it is not one that is served."""
+        is_own = origin.kind == _RULE and origin.name.startswith(self.prefix)
+        if not is_own or origin in self.rules:
+            return False
+        self.rules[origin] = why
+        return True
 
     def _reject(self, outcome: Rejected) -> bool:
         name = outcome.resource.name

@@ -323,7 +323,7 @@ class Translator:
         plans: dict[Key, PodPlan] = {}
         by_caller: dict[tuple[View, str], dict[int, str]] = {}
         for client in clients:
-            view, who = self._view(era, client), era.registry.caller_of(client)
+            view, who = self._view(era, client), current.caller_of(client)
             names = by_caller.get((view, who))
             if names is None:
                 names = by_caller[view, who] = self._tables(era, view, who, used)
