@@ -24,7 +24,10 @@ from ondol.mesh import analyze
 
 NOW = 1_800_000_000.0
 WEB = {"destination": {"host": "web"}}
-SERVER = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.example"]}
+SERVER: dict[str, Any] = {
+    "port": {"number": 80, "name": "http", "protocol": "HTTP"},
+    "hosts": ["shop.example"],
+}
 INGRESS = {"istio": "ingressgateway"}
 OF_GATEWAY = {"selector": {"matchLabels": {"gateway.networking.k8s.io/gateway-name": "front"}}}
 BUFFER = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer"
