@@ -116,7 +116,7 @@ def test_what_a_rule_has_wrong(web: Any, spec: dict[str, Any], codes: set[str]) 
 
 
 def at(*gateways: str) -> dict[str, Any]:
-    """A rule of two hosts at gateways of which `both` admits both, `one` and `two` one each, `none` neither."""
+    """A rule of two hosts; `both` admits both of them, `one` and `two` one each, and `none` neither."""
     return {"hosts": ["one.example", "two.example"], "gateways": list(gateways), "http": [{"route": [WEB]}]}
 
 
@@ -274,6 +274,40 @@ def test_both_of_a_pair_are_told(
     assert code not in {each for each, _ in codes_of(web)}
     web.put(kind, "second", "default", second)
     assert {name for each, name in codes_of(web) if each == code} == {"first", "second"}
+
+
+def called(principal: str) -> dict[str, Any]:
+    return {"rules": [{"from": [{"source": {"principals": [principal]}}]}]}
+
+
+ENTRY = {"hosts": ["api.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http"}]}
+OF_KIALI: list[tuple[str, list[dict[str, Any]], set[str]]] = [
+    ("AuthorizationPolicy", [called("cluster.local/ns/default/sa/default")], set()),
+    ("AuthorizationPolicy", [called("cluster.local/ns/default/sa/none")], {"KIA0106"}),
+    ("AuthorizationPolicy", [called("west.example/ns/default/sa/default")], {"KIA0108"}),
+    ("AuthorizationPolicy", [called("*/ns/default/sa/default")], set()),
+    ("Sidecar", [{"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}], set()),
+    ("Sidecar", [{"outboundTrafficPolicy": {}}], {"KIA1007"}),
+    ("ServiceEntry", [ENTRY], set()),
+    ("ServiceEntry", [ENTRY, ENTRY | {"ports": [{"number": 81, "name": "http"}]}], set()),
+    ("ServiceEntry", [ENTRY, ENTRY], {"KIA1211"}),
+    (
+        "ServiceEntry",
+        [ENTRY, ENTRY | {"ports": [{"number": 80, "name": "https", "protocol": "TLS"}]}],
+        {"KIA1212"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "specs", "codes"), OF_KIALI)
+def test_what_kiali_alone_has_a_code_for(
+    web: Any, kind: str, specs: list[dict[str, Any]], codes: set[str]
+) -> None:
+    """Principals of another mesh, and what is said twice or not at all."""
+    for index, spec in enumerate(specs):
+        web.put(kind, f"judged-{index}", "default", spec)
+    listed = analyze.analyze(documents(web), NOW)
+    assert {each.code for each in listed if each.code.startswith("KIA")} == codes
 
 
 # Certificates of Gateways
