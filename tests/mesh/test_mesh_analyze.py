@@ -24,7 +24,10 @@ from ondol.mesh import analyze
 
 NOW = 1_800_000_000.0
 WEB = {"destination": {"host": "web"}}
-SERVER = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.example"]}
+SERVER: dict[str, Any] = {
+    "port": {"number": 80, "name": "http", "protocol": "HTTP"},
+    "hosts": ["shop.example"],
+}
 INGRESS = {"istio": "ingressgateway"}
 OF_GATEWAY = {"selector": {"matchLabels": {"gateway.networking.k8s.io/gateway-name": "front"}}}
 BUFFER = "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.Buffer"
@@ -36,7 +39,7 @@ def documents(objs: Any) -> dict[str, list[Any]]:
     return {kind: objs.of(kind) for kind in analyze.RESOURCES}
 
 
-def told(objs: Any, now: float = NOW) -> set[tuple[str, str]]:
+def codes_of(objs: Any, now: float = NOW) -> set[tuple[str, str]]:
     """Codes with the names of the objects; those of Kiali have tables of their own."""
     listed = analyze.analyze(documents(objs), now)
     return {(each.code, each.origin.name) for each in listed if not each.code.startswith("KIA")}
@@ -109,7 +112,33 @@ ROUTES: list[tuple[dict[str, Any], set[str]]] = [
 def test_what_a_rule_has_wrong(web: Any, spec: dict[str, Any], codes: set[str]) -> None:
     """Routes that nothing reaches, and what does not exist; also of a rule that is refused."""
     web.virtual_service("rule", {"hosts": ["a.example"]} | spec)
-    assert {code for code, name in told(web) if name == "rule"} == codes
+    assert {code for code, name in codes_of(web) if name == "rule"} == codes
+
+
+def at(*gateways: str) -> dict[str, Any]:
+    """A rule of two hosts; `both` admits both of them, `one` and `two` one each, and `none` neither."""
+    return {"hosts": ["one.example", "two.example"], "gateways": list(gateways), "http": [{"route": [WEB]}]}
+
+
+GATES: list[tuple[dict[str, Any], int]] = [
+    (at("both"), 0),
+    (at("one", "two"), 0),
+    (at("one"), 1),
+    (at("both", "none"), 1),
+    (at("none"), 1),
+]
+
+
+@pytest.mark.parametrize(("rule", "times"), GATES)
+def test_hosts_that_gateways_admit(web: Any, rule: dict[str, Any], times: int) -> None:
+    """Each host at some gateway, and each gateway for some host."""
+    gates = {"both": ["*.example"], "one": ["one.example"], "two": ["two.example"], "none": ["a.b"]}
+    for name, names in gates.items():
+        servers = [{**SERVER, "hosts": names}]
+        web.put("Gateway", name, "default", {"selector": INGRESS, "servers": servers})
+    web.virtual_service("rule", rule)
+    listed = analyze.analyze(documents(web), NOW)
+    assert sum(each.code == "IST0132" for each in listed) == times
 
 
 RIVALS: list[tuple[tuple[str, dict[str, Any]], bool]] = [
@@ -131,7 +160,7 @@ def test_two_rules_of_a_host(web: Any, second: tuple[str, dict[str, Any]], confl
     rule = {"hosts": ["web"], "http": [{"route": [WEB]}]}
     web.virtual_service("first", rule)
     web.virtual_service("second", rule | spec, namespace=namespace)
-    names = {name for code, name in told(web) if code == "IST0109"}
+    names = {name for code, name in codes_of(web) if code == "IST0109"}
     assert names == ({"first", "second"} if conflict else set())
 
 
@@ -140,7 +169,7 @@ def test_rules_for_others_ears_do_not_conflict(web: Any) -> None:
     for namespace in ("default", "other"):
         spec = {"hosts": ["a.example"], "http": [{"route": [WEB]}], "exportTo": ["."]}
         web.virtual_service(namespace, spec, namespace=namespace)
-    assert "IST0109" not in {code for code, _ in told(web)}
+    assert "IST0109" not in {code for code, _ in codes_of(web)}
 
 
 # Other kinds
@@ -199,7 +228,7 @@ OBJECTS: list[tuple[str, dict[str, Any], set[str]]] = [
 def test_what_an_object_has_wrong(web: Any, kind: str, spec: dict[str, Any], codes: set[str]) -> None:
     """By itself, or because what it is for is not there."""
     web.put(kind, "judged", "default", spec)
-    assert {code for code, name in told(web) if name == "judged"} == codes
+    assert {code for code, name in codes_of(web) if name == "judged"} == codes
 
 
 def selecting(**labels: str) -> dict[str, Any]:
@@ -242,9 +271,43 @@ def test_both_of_a_pair_are_told(
 ) -> None:
     """The one that holds, too: whoever wrote it cannot see the other."""
     web.put(kind, "first", "default", first)
-    assert code not in {each for each, _ in told(web)}
+    assert code not in {each for each, _ in codes_of(web)}
     web.put(kind, "second", "default", second)
-    assert {name for each, name in told(web) if each == code} == {"first", "second"}
+    assert {name for each, name in codes_of(web) if each == code} == {"first", "second"}
+
+
+def called(principal: str) -> dict[str, Any]:
+    return {"rules": [{"from": [{"source": {"principals": [principal]}}]}]}
+
+
+ENTRY = {"hosts": ["api.example"], "resolution": "DNS", "ports": [{"number": 80, "name": "http"}]}
+OF_KIALI: list[tuple[str, list[dict[str, Any]], set[str]]] = [
+    ("AuthorizationPolicy", [called("cluster.local/ns/default/sa/default")], set()),
+    ("AuthorizationPolicy", [called("cluster.local/ns/default/sa/none")], {"KIA0106"}),
+    ("AuthorizationPolicy", [called("west.example/ns/default/sa/default")], {"KIA0108"}),
+    ("AuthorizationPolicy", [called("*/ns/default/sa/default")], set()),
+    ("Sidecar", [{"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}], set()),
+    ("Sidecar", [{"outboundTrafficPolicy": {}}], {"KIA1007"}),
+    ("ServiceEntry", [ENTRY], set()),
+    ("ServiceEntry", [ENTRY, ENTRY | {"ports": [{"number": 81, "name": "http"}]}], set()),
+    ("ServiceEntry", [ENTRY, ENTRY], {"KIA1211"}),
+    (
+        "ServiceEntry",
+        [ENTRY, ENTRY | {"ports": [{"number": 80, "name": "https", "protocol": "TLS"}]}],
+        {"KIA1212"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "specs", "codes"), OF_KIALI)
+def test_what_kiali_alone_has_a_code_for(
+    web: Any, kind: str, specs: list[dict[str, Any]], codes: set[str]
+) -> None:
+    """Principals of another mesh, and what is said twice or not at all."""
+    for index, spec in enumerate(specs):
+        web.put(kind, f"judged-{index}", "default", spec)
+    listed = analyze.analyze(documents(web), NOW)
+    assert {each.code for each in listed if each.code.startswith("KIA")} == codes
 
 
 # Certificates of Gateways
@@ -273,7 +336,7 @@ def test_a_certificate_has_an_end(web: Any, days: int, codes: set[str]) -> None:
     """One that is over is no secret that lacks: it is served, and nobody takes it."""
     web.put("Secret", "shop", "default", {}, data=certificate(days))
     web.put("Gateway", "gate", "default", secure("shop.example"))
-    assert {code for code, name in told(web) if name == "gate"} == codes
+    assert {code for code, name in codes_of(web) if name == "gate"} == codes
 
 
 @pytest.mark.parametrize(
@@ -290,7 +353,7 @@ def test_a_certificate_of_two_gateways(web: Any, second: dict[str, Any], codes: 
         web.put("Secret", name, "default", {}, data=certificate(20))
     web.put("Gateway", "first", "default", secure("a.example"))
     web.put("Gateway", "second", "default", second)
-    of_both = {code for code, name in told(web) if name in ("first", "second")}
+    of_both = {code for code, name in codes_of(web) if name in ("first", "second")}
     assert of_both & {"IST0138"} == codes
 
 
@@ -319,7 +382,7 @@ SERVICES: list[tuple[str, dict[str, Any], set[str]]] = [
 def test_ports_that_say_nothing(objs: Any, namespace: str, spec: dict[str, Any], codes: set[str]) -> None:
     """What a port speaks is found out from its bytes, which some protocols do not bear."""
     objs.put("Service", "judged", namespace, spec)
-    assert {code for code, name in told(objs) if name == "judged"} == codes
+    assert {code for code, name in codes_of(objs) if name == "judged"} == codes
 
 
 SECOND: list[tuple[dict[str, Any], set[str]]] = [
@@ -341,7 +404,7 @@ def test_services_of_one_deployment(objs: Any, port: dict[str, Any], codes: set[
     objs.put("Service", "one", "default", ports(first, selector=selector))
     objs.put("Service", "two", "default", ports(port, selector=selector))
     objs.put("Service", "elsewhere", "other", ports({**first, "port": 8888}, selector=selector))
-    assert {code for code, name in told(objs) if name == "web"} == (set() if out else codes)
+    assert {code for code, name in codes_of(objs) if name == "web"} == (set() if out else codes)
 
 
 def status(type: str, value: str = "False") -> dict[str, Any]:
@@ -361,7 +424,7 @@ CONDITIONS: list[tuple[str, dict[str, Any], set[str]]] = [
 def test_conditions_that_say_no(objs: Any, kind: str, state: dict[str, Any], codes: set[str]) -> None:
     """What the platform has told of the Gateway API's objects is among what is odd."""
     objs.put(kind, "judged", "default", {}, status=state)
-    assert {code for code, name in told(objs) if name == "judged"} == codes
+    assert {code for code, name in codes_of(objs) if name == "judged"} == codes
 
 
 # The command

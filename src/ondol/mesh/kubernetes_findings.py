@@ -18,7 +18,7 @@ from ondol.mesh.model.kube import Protocol
 from ondol.mesh.translate import reach
 from ondol.mesh.xds.types import Origin
 
-_SYSTEM: Final = frozenset({reach.ISTIO_SYSTEM, cluster.PLATFORM_NAMESPACE, "kube-system"})
+_SYSTEM: Final = frozenset({reach.ISTIO_SYSTEM, cluster.PLATFORM_NAMESPACE, "kube-system", "kube-public"})
 _OF_GATEWAY_API: Final = ("Accepted", "Programmed", "ResolvedRefs")
 _WAYPOINT: Final = ("istio.io/WaypointBound",)
 _NEGATIVE: Final[Mapping[str, tuple[str, ...]]] = {

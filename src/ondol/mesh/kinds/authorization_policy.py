@@ -46,6 +46,7 @@ def _survey(dependencies: Dependencies) -> Iterator[Finding]:
 def _sources(rule: AuthorizationPolicy, dependencies: Dependencies) -> Iterator[Finding]:
     spaces = attachment.namespaces(dependencies)
     accounts = _accounts(dependencies)
+    domains = dict.fromkeys((mesh_options.TRUST_DOMAIN, *dependencies.world.options.trust_domains))
     for index, each in enumerate(rule.spec.rules):
         for source in (one.source or security.Source() for one in each.from_ or ()):
             for name in (*source.namespaces, *source.not_namespaces):
@@ -53,9 +54,14 @@ def _sources(rule: AuthorizationPolicy, dependencies: Dependencies) -> Iterator[
                     text = f"spec.rules[{index}]: there is no namespace {name}"
                     yield from under(rule.origin, text, "KIA0101", "IST0101")
             for name in (*source.principals, *source.not_principals):
-                _, _, path = name.partition("/ns/")
+                domain, _, path = name.partition("/ns/")
                 owner, middle, account = path.partition("/sa/")
-                if middle and "*" not in path and (owner, account) not in accounts:
+                if middle and "*" not in domain and domain not in domains:
+                    text = (
+                        f"spec.rules[{index}]: {name} is of no trust domain of the mesh: {', '.join(domains)}"
+                    )
+                    yield Finding(rule.origin, "KIA0108", text)
+                elif middle and "*" not in path and (owner, account) not in accounts:
                     yield Finding(
                         rule.origin, "KIA0106", f"spec.rules[{index}]: no pod runs as the principal {name}"
                     )

@@ -54,6 +54,7 @@ def _together(
     if len(members) > 1:
         names = ", ".join(f"{rule.namespace}/{rule.origin.name}" for rule in members)
         text = (
-            f"the VirtualServices {names} have host {host} between pods: joined in one it is sure which holds"
+            f"the VirtualServices {names} have host {host} between pods: Istio leaves open which holds; here "
+            "callers hear that of their own namespace, else that of the host's, the oldest first"
         )
         yield from (Finding(rule.origin, "IST0109", text) for rule in members)

@@ -13,7 +13,7 @@ from ondol.api.objects import Object
 from ondol.contracts import mesh, scoping
 from ondol.mesh import descriptions, outside_descriptions
 from ondol.mesh.dependencies import Dependencies
-from ondol.mesh.kinds.findings import NOT_HEARD
+from ondol.mesh.kinds.findings import NOT_HEARD, under
 from ondol.mesh.kinds.kind import Column, Finding, Kind
 from ondol.mesh.model import outside, outside_validation
 from ondol.mesh.translate import hosts, provided
@@ -113,7 +113,13 @@ def _contest(dependencies: Dependencies) -> Iterator[Finding]:
                 f"Multiple ServiceEntries ({', '.join(map(_named, origins))}) define the same host "
                 f"{host} and port {number} with conflicting protocols ({', '.join(by_protocol)})"
             )
-            yield from (Finding(origin, "IST0177", text) for origin in dict.fromkeys(origins))
+            for origin in dict.fromkeys(origins):
+                yield from under(origin, text, "IST0177", "KIA1212")
+        for origins in by_protocol.values():
+            names = dict.fromkeys(origins)
+            if len(names) > 1:
+                text = f"the ServiceEntries {', '.join(map(_named, names))} have host {host} at port {number}"
+                yield from (Finding(origin, "KIA1211", f"{text}: they are joined") for origin in names)
 
 
 def _named(origin: Origin) -> str:

@@ -100,6 +100,9 @@ def _alone(sidecar: Sidecar) -> Iterator[Finding]:
     if policy is not None and policy.egress_proxy is not None:
         text = "spec.outboundTrafficPolicy.egressProxy is deprecated"
         yield Finding(sidecar.origin, DEPRECATED, text)
+    if policy is not None and policy.mode is None:
+        text = "spec.outboundTrafficPolicy has no mode: REGISTRY_ONLY holds"
+        yield Finding(sidecar.origin, "KIA1007", text)
 
 
 KIND: Final[Kind[Any]] = Kind(

@@ -51,13 +51,19 @@ def _missing(rule: VirtualService, dependencies: Dependencies) -> Iterator[Findi
 def _gateway_names(
     rule: VirtualService, gateways: Mapping[str, Gateway], registry: Registry
 ) -> Iterator[Finding]:
+    admitted: dict[str, list[str]] = {}
     for name in sorted(matches.gateway_names(rule.spec.gateways, rule.namespace) - {matches.MESH}):
         gateway = gateways.get(name)
         if _GENERATED in name:
             continue
         if gateway is None:
             yield from under(rule.origin, f"gateway {name} does not exist", "KIA1102", "IST0101")
-        elif lost := [host for host in rule.spec.hosts if not _is_admitted(host, rule, gateway, registry)]:
+        else:
+            admitted[name] = [host for host in rule.spec.hosts if _is_admitted(host, rule, gateway, registry)]
+    somewhere = {host for listed in admitted.values() for host in listed}
+    for name, listed in admitted.items():
+        # A rule may have one gateway for one of its hosts, and another for another.
+        if lost := [host for host in rule.spec.hosts if host not in (somewhere if listed else ())]:
             yield Finding(rule.origin, "IST0132", f"gateway {name} does not admit {', '.join(lost)}")
 
 

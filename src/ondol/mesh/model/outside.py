@@ -98,7 +98,8 @@ class EgressListener(Struct, frozen=True):
 
 
 class OutboundTrafficPolicy(Struct, frozen=True):
-    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] = "REGISTRY_ONLY"
+    mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] | None = None
+    """REGISTRY_ONLY where it is not written."""
     egress_proxy: Destination | None = None
 
 

@@ -102,7 +102,7 @@ class Views:
 
     def _is_closed(self, sidecar: Sidecar | None) -> bool:
         policy = sidecar.spec.outbound_traffic_policy if sidecar is not None else None
-        return self.registry_only if policy is None else policy.mode == "REGISTRY_ONLY"
+        return self.registry_only if policy is None else policy.mode != "ALLOW_ANY"
 
 
 def closest(sidecars: Iterable[Sidecar], namespace: str, labels: Mapping[str, str]) -> Sidecar | None:
