@@ -165,7 +165,7 @@ async def test_both_sides_of_a_guarded_pod_count(live: Live) -> None:
         await guarded.account("client")
         await live.pod("client", account="client", version="v7")
         await guarded.server("web", ("http", 8001), ("tcp-greet", 9000), ("grpc", 9100))
-        # In rules of their own: one that asks for paths never holds for what is not HTTP, whatever else it has.
+        # A rule that asks for paths never holds for what is not HTTP, whatever else it has.
         operations = [{"paths": ["/ok", "/echo/*"]}, {"ports": ["9000"]}]
         rules = [{"to": [{"operation": each}]} for each in operations]
         spec = {"selector": {"matchLabels": {"app": "web"}}, "rules": rules}
