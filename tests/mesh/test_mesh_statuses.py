@@ -75,3 +75,23 @@ async def test_what_fails_of_a_generated_rule_is_left_out(
         monkeypatch.setattr(own._translator, "translate", failing("nobody's"))
         with pytest.raises(registry.Failed):
             own._translate()
+
+
+async def test_what_nobody_thought_of_ends_nothing(
+    mesh_config: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was served goes on, and the next translation starts anew: it may be without the cause."""
+    clock = SystemClock()
+    app = apiserver.build(apiserver.ApiConfig(), store.open_memory(), clock, random.Random(1))
+    async with World(app, clock=clock) as world:
+        own = controller.Mesh(world.manager("ondol-mesh"), mesh_config)
+        assert own._has_translated()
+        served = own._translation
+
+        def translate(_world: Any) -> Any:
+            raise RecursionError("deep")
+
+        monkeypatch.setattr(own._translator, "translate", translate)
+        assert not own._has_translated()
+        assert own._translation is served
+        assert own._has_translated()

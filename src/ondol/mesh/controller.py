@@ -7,6 +7,7 @@ Envoy's answers become conditions: `mesh.ondol.dev/Programmed` on pods, `Accepte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -48,6 +49,8 @@ _NODE: Final = "Node"
 _FIELD_MANAGER: Final = "ondol-mesh"
 _RETRY_S: Final = 0.5
 _KEEP_S: Final = 5.0
+_RETRY_BROKEN_S: Final = 5.0
+"""After an error of which no object is known to be the cause."""
 _RETRY_REFUSED_S: Final = 1.0
 _RETRY_ALL_S: Final = 30.0
 """How often all is sent again that was refused and for which no object is to blame."""
@@ -146,9 +149,24 @@ class Mesh:
         while True:
             self._changed.clear()
             began = clock.monotonic()
-            self._translate()
+            is_over = self._has_translated()
             await clock.sleep(max(self._config.debounce_s, clock.monotonic() - began))
-            await self._changed.wait()
+            with clock.move_on_after(math.inf if is_over else _RETRY_BROKEN_S):
+                await self._changed.wait()
+
+    def _has_translated(self) -> bool:
+        """Translate; what cannot be is tried again later, and what was served before goes on.
+
+        Objects of any namespace may be behind an error that nobody thought of. To end by it would take
+        every other change with it, and the next process would meet the same objects.
+        """
+        try:
+            self._translate()
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self._log.exception("translation_broken", error=str(error))
+            self._translator = Translator(self._config, self._kinds)  # the other may hold half of something
+            return False
+        return True
 
     def _translate(self) -> None:
         started = self._manager.clock.monotonic()

@@ -235,9 +235,9 @@ class Registry:
     slices: dict[Key, list[Slice]] = field(default_factory=dict)
     """Views of EndpointSlices by service."""
     labels: dict[Key, Mapping[str, str]] = field(default_factory=dict)
+    """Of pods."""
     workloads: dict[Key, str] = field(default_factory=dict)
     """Of pods, as statistics have them (`contracts.telemetry.Workload`)."""
-    """Of pods."""
     roots: frozenset[str] = frozenset({reach.ISTIO_SYSTEM})
     """Namespaces whose rules hold for every host and caller."""
     calls_out: bool = False
