@@ -86,8 +86,16 @@ async def served(project: folder.Folder, env: Mapping[str, str] | None = None) -
         tasks.cancel_scope.cancel()
 
 
-async def test_a_change_is_served_at_the_same_port(project: folder.Folder) -> None:
-    """No connection is refused meanwhile, however often one asks."""
+async def test_a_change_is_served_at_the_same_port(
+    project: folder.Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection is refused meanwhile, however often one asks.
+
+    It is seen although it is as long as what was there, and of the same second, as bytecode goes by.
+    """
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    file = project.path / "function" / "func.py"
+    os.utime(file, ns=(1_700_000_000_000_000_000, 1_700_000_000_000_000_000))
     async with served(project, {"X": "x"}) as watched:
         assert await watched.ask() == "one x"
         answers: list[str] = []
@@ -101,6 +109,7 @@ async def test_a_change_is_served_at_the_same_port(project: folder.Folder) -> No
             tasks.start_soon(anyio.to_thread.run_sync, ask_on)
             try:
                 write(project.path, ANSWER.replace("VERSION", "two"))
+                os.utime(file, ns=(1_700_000_000_000_000_001, 1_700_000_000_000_000_001))
                 await watched.until(lambda: "two x" in answers)
             finally:
                 over.set()

@@ -86,6 +86,6 @@ def test_no_namespace_switches_policies_off(shop: Any, translate: Translate) -> 
             chain.filters[-1].typed_config.Unpack(manager)
             listed_as = json_format.MessageToDict(manager)["httpFilters"]
             off = [each["name"] for each in listed_as if each.get("disabled")]
-            assert off == ["envoy.filters.http.grpc_stats", "buffer", ROUTER]
+            assert off == ["buffer", ROUTER]
     blamed = {origin.name for origin in resource.origins}
     assert blamed == {"web", "a", "b"}

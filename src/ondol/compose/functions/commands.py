@@ -79,7 +79,8 @@ def _python(folder: Folder) -> Command:
     roots = [*sources, str(lib), *_installed(folder, project, python)]
     # Nothing of this machine's or a virtual environment's packages is in sight: only what it asks for.
     words = (str(python.executable), "-S", "-P", "-u", *program)
-    return Command(words, {"PYTHONPATH": os.pathsep.join(roots)})
+    # Bytecode goes by a file's size and the second it was written in: a change within it would go unseen.
+    return Command(words, {"PYTHONPATH": os.pathsep.join(roots), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def _installed(folder: Folder, project: projects.Project, python: Interpreter) -> list[str]:
