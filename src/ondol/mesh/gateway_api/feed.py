@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -21,6 +21,7 @@ from ondol.mesh.gateway_api.listeners import Place
 from ondol.mesh.gateway_api.outcomes import Condition, ParentOutcome
 from ondol.mesh.gateway_api.statuses import Proxy
 from ondol.mesh.ingress.refused import Refused
+from ondol.mesh.kinds.kind import Finding
 from ondol.mesh.translate.credentials import Credentials
 from ondol.mesh.translate.registry import OF_GATEWAY_API
 from ondol.mesh.translate.translator import ingress_ports, port_problem
@@ -78,6 +79,7 @@ class Feed:
         self._refusals: dict[str, str] = {}
         """What the proxy said of listeners of the ingress."""
         self._proxy = Proxy(lambda _name: False)
+        self._findings: Mapping[Origin, Sequence[Finding]] = {}
 
     def _add_writer(self, resource: Resource) -> None:
         fields, conditions = _WRITTEN[resource.kind]
@@ -147,8 +149,13 @@ class Feed:
 
     # Told
 
-    def tell(self, runs: Callable[[str], bool]) -> None:
-        """Say of each object what became of it; `runs` says of a listener whether the proxy has it."""
+    def tell(self, findings: Mapping[Origin, Sequence[Finding]], runs: Callable[[str], bool]) -> None:
+        """Say of each object what became of it.
+
+        `findings` are those on the rules that were made of Routes, too; `runs` says of a listener whether
+        the proxy has it.
+        """
+        self._findings = findings
         self._proxy = Proxy(runs, lambda name: self._refusals.get(name, ""))
         for kind, controller in self._controllers.items():
             for each in self._informers[kind].lister.list():
@@ -181,7 +188,8 @@ class Feed:
         return {"parents": listed}
 
     def _parents(self, listed: Sequence[ParentOutcome], kind: str, key: Key) -> Sequence[ParentOutcome]:
-        """With the proxy's words where it refused what was made of the Route."""
+        """With what is said of its hosts, and the proxy's words where it refused what was made of it."""
+        listed = statuses.claimed(listed, self._findings)
         refused = [
             why
             for origin, why in self._refused.rules.items()
@@ -191,10 +199,7 @@ class Feed:
             return listed
         condition = Condition(names.ACCEPTED, "False", "RejectedByProxy", refused[0])
         return [
-            replace(
-                each, conditions=tuple(condition if c.type == names.ACCEPTED else c for c in each.conditions)
-            )
-            for each in listed
+            replace(each, conditions=statuses.with_accepted(each.conditions, condition)) for each in listed
         ]
 
     async def _write(self, kind: str, key: Key) -> Result | None:
