@@ -24,6 +24,7 @@ from ondol.mesh.gateway_api.http import Compiled
 from ondol.mesh.gateway_api.listeners import Namespaces, Place
 from ondol.mesh.gateway_api.outcomes import ClassOutcome, Condition, Outcomes, ParentOutcome
 from ondol.mesh.gateway_api.references import Backends, Certificates, Grants, Referrer
+from ondol.mesh.gateway_api.sifting import Joined
 from ondol.mesh.gateway_api.streams import Streams
 from ondol.mesh.translate.credentials import Content
 from ondol.mesh.translate.registry import Gateway, Rule, VirtualService
@@ -60,6 +61,8 @@ class Expansion:
     outcomes: Outcomes = field(default_factory=Outcomes)
     sources: dict[Origin, list[tuple[str, Key]]] = field(default_factory=dict)
     """Kind and key of the Routes that a VirtualService was made from."""
+    joined: dict[Origin, Joined] = field(default_factory=dict)
+    """For those that several may have part in."""
 
     def beside(self, rules: Mapping[str, Sequence[Rule[Any]]]) -> dict[str, Sequence[Rule[Any]]]:
         """Rules by kind, with those made here."""
@@ -110,14 +113,15 @@ class _Expander:
         self._attach(attachments)
         self._outcomes.gateways = gateways.outcomes()
         served = gateways.served()
-        virtual_services, sources = self._hosts.rules(served)
+        virtual_services, joined = self._hosts.rules(served)
         carried = self._streams.rules(served)
         self._tell_parents(attachments)
         return Expansion(
             [*self._hosts.gateways(served), *carried.gateways],
             [*virtual_services, *carried.virtual_services],
             self._outcomes,
-            sources | carried.sources,
+            {origin: list(each.sources) for origin, each in joined.items()} | carried.sources,
+            joined,
         )
 
     def _classes(self) -> dict[str, bool]:

@@ -7,7 +7,7 @@ one namespace together; its ports of which they do not speak stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -23,6 +23,7 @@ from ondol.mesh.gateway_api.attachment import Attachment, Closeness
 from ondol.mesh.gateway_api.documents import Document
 from ondol.mesh.gateway_api.http import Compiled, Served
 from ondol.mesh.gateway_api.listeners import Open, covers, particularity
+from ondol.mesh.gateway_api.sifting import Joined, Source
 from ondol.mesh.model import istio
 from ondol.mesh.translate import reach
 from ondol.mesh.translate.registry import OF_GATEWAY_API, Gateway, VirtualService
@@ -30,8 +31,6 @@ from ondol.mesh.xds.types import Origin
 
 _NO_ROUTE: Final = istio.HTTPRoute(name="none", direct_response=istio.HTTPDirectResponse(404))
 """Of a host that has no Routes and keeps what is broader away."""
-Source = tuple[str, Key]
-"""Kind and key of a Route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,15 @@ class _Placed:
     rank: tuple[Any, ...]
     """Among all routes of a host."""
     route: istio.HTTPRoute
+    source: Source
 
 
 @dataclass(slots=True)
 class _Host:
     created: str = ""
     routes: list[_Placed] = field(default_factory=list)
-    sources: dict[Source, None] = field(default_factory=dict)
+    sources: dict[Source, tuple[str, ...]] = field(default_factory=dict)
+    """Each with the Route's age."""
     ports: set[int] = field(default_factory=set)
     """Between pods: those that the Routes are for."""
     listeners: list[int] = field(default_factory=list)
@@ -61,14 +62,22 @@ class _Host:
         self.sources |= other.sources
 
     def add(self, route: Document[Any], served: Iterable[Served], closeness: Closeness = (0, 0)) -> None:
-        self.sources[route.kind, route.key] = None
+        source = (route.kind, route.key)
+        self.sources[source] = route.age
         self.routes += [
-            _Placed((closeness, *each.rank, route.age, each.place), each.route) for each in served
+            _Placed((closeness, *each.rank, route.age, each.place), each.route, source) for each in served
         ]
 
-    @property
-    def http(self) -> list[istio.HTTPRoute]:
-        return [each.route for each in sorted(self.routes, key=lambda each: each.rank)]
+    def joined(
+        self, rule: Callable[[tuple[istio.HTTPRoute, ...]], VirtualService], *, is_inside: bool = False
+    ) -> Joined:
+        ordered = sorted(self.routes, key=lambda each: each.rank)
+        return Joined(
+            tuple(sorted(self.sources, key=lambda each: (self.sources[each], each))),
+            tuple((each.source, each.route) for each in ordered),
+            rule,
+            has_meaning_alone=not is_inside,
+        )
 
 
 def _at_port(compiled: Compiled, port: int) -> list[Served]:
@@ -131,25 +140,46 @@ class Hosts:
 
     def rules(
         self, served: Mapping[Key, Sequence[Open]]
-    ) -> tuple[list[VirtualService], dict[Origin, list[Source]]]:
-        """The VirtualServices, and which Routes each is of."""
+    ) -> tuple[list[VirtualService], dict[Origin, Joined]]:
+        """The VirtualServices, and of which Routes each is."""
         rules: list[VirtualService] = []
-        sources: dict[Origin, list[Source]] = {}
+        parts: dict[Origin, Joined] = {}
+
+        def add(rule: VirtualService | None, joined: Joined) -> None:
+            if rule is not None:
+                rules.append(rule)
+                parts[rule.origin] = joined
+
         for (place, name), claims in self._at_ingress(served).items():
             gateway = f"{self._namespace}/{OF_GATEWAY_API}{place}"
             for namespace, host in self._shared(claims):
-                spec = istio.VirtualServiceSpec((name,), (gateway,), tuple(host.http) or (_NO_ROUTE,))
-                own = f"{place}:{namespace}:{name}"
-                rules.append(self._rule(self._namespace, own, host.created, spec, namespace))
-                sources[rules[-1].origin] = list(host.sources)
+                joined = host.joined(partial(self._at, gateway, f"{place}:{namespace}:{name}", host.created))
+                add(joined.of(joined.sources), joined)
                 self._origins.update(((listener, name), rules[-1].origin) for listener in host.listeners)
         for (service, namespace), host in self._between.items():
             name = cluster.service_host(service.name, service.namespace, self._cluster_domain)
-            http = (*host.http, *self._others(service, name, host.ports))
-            spec = istio.VirtualServiceSpec((name,), (mesh.MESH_GATEWAY,), http)
-            rules.append(self._rule(namespace, name, host.created, spec))
-            sources[rules[-1].origin] = list(host.sources)
-        return rules, sources
+            others = self._others(service, name, host.ports)
+            joined = host.joined(partial(self._inside, namespace, name, host.created, others), is_inside=True)
+            add(joined.of(joined.sources), joined)
+        return rules, parts
+
+    def _at(self, gateway: str, name: str, created: str, http: tuple[istio.HTTPRoute, ...]) -> VirtualService:
+        """At the ingress; without any routes it still has its host."""
+        _, namespace, host = name.rsplit(":", 2)
+        spec = istio.VirtualServiceSpec((host,), (gateway,), http or (_NO_ROUTE,))
+        return self._rule(self._namespace, name, created, spec, namespace)
+
+    def _inside(
+        self,
+        namespace: str,
+        name: str,
+        created: str,
+        others: Sequence[istio.HTTPRoute],
+        http: tuple[istio.HTTPRoute, ...],
+    ) -> VirtualService:
+        """Between pods, with the ports of which no Route speaks."""
+        spec = istio.VirtualServiceSpec((name,), (mesh.MESH_GATEWAY,), (*http, *others))
+        return self._rule(namespace, name, created, spec)
 
     def _rule(
         self, namespace: str, name: str, created: str, spec: istio.VirtualServiceSpec, on_behalf: str = ""
