@@ -293,7 +293,7 @@ class Mesh:
             if self._pod_condition(pod) is not None:
                 self._pod_status.enqueue(objects.key(pod))
         self._ingress.tell(self._findings, self._reached)
-        self._gateway_api.tell(self._reached)
+        self._gateway_api.tell(self._findings, self._reached)
         if self.hub.busy:
             return  # rules stand on many resources: what is half sent says nothing yet
         self._running = self._acceptance.running(self._translation.snapshot)

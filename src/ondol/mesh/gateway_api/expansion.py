@@ -24,6 +24,7 @@ from ondol.mesh.gateway_api.http import Compiled
 from ondol.mesh.gateway_api.listeners import Namespaces, Place
 from ondol.mesh.gateway_api.outcomes import ClassOutcome, Condition, Outcomes, ParentOutcome
 from ondol.mesh.gateway_api.references import Backends, Certificates, Grants, Referrer
+from ondol.mesh.gateway_api.sifting import Joined
 from ondol.mesh.gateway_api.streams import Streams
 from ondol.mesh.translate.credentials import Content
 from ondol.mesh.translate.registry import Gateway, Rule, VirtualService
@@ -60,6 +61,8 @@ class Expansion:
     outcomes: Outcomes = field(default_factory=Outcomes)
     sources: dict[Origin, list[tuple[str, Key]]] = field(default_factory=dict)
     """Kind and key of the Routes that a VirtualService was made from."""
+    joined: dict[Origin, Joined] = field(default_factory=dict)
+    """For those that several may have part in."""
 
     def beside(self, rules: Mapping[str, Sequence[Rule[Any]]]) -> dict[str, Sequence[Rule[Any]]]:
         """Rules by kind, with those made here."""
@@ -88,6 +91,7 @@ class _Expander:
         self._outcomes = Outcomes()
         self._hosts = Hosts(around.services, around.cluster_domain, around.namespace, memo)
         self._streams = Streams(around.namespace)
+        self._compiled_of: dict[tuple[str, Key], Compiled] = {}
 
     def _document(self, kind: str, obj: Object) -> Document[Any]:
         return self._memo.get((kind, id(obj)), lambda: documents.read(kind, obj), obj)
@@ -109,13 +113,15 @@ class _Expander:
         self._attach(attachments)
         self._outcomes.gateways = gateways.outcomes()
         served = gateways.served()
-        virtual_services, sources = self._hosts.rules(served)
+        virtual_services, joined = self._hosts.rules(served)
         carried = self._streams.rules(served)
+        self._tell_parents(attachments)
         return Expansion(
             [*self._hosts.gateways(served), *carried.gateways],
             [*virtual_services, *carried.virtual_services],
             self._outcomes,
-            sources | carried.sources,
+            {origin: list(each.sources) for origin, each in joined.items()} | carried.sources,
+            joined,
         )
 
     def _classes(self) -> dict[str, bool]:
@@ -136,7 +142,7 @@ class _Expander:
     # Routes
 
     def _attach(self, attachments: Sequence[Attachment]) -> None:
-        compiled: dict[tuple[str, Key], Compiled] = {}
+        compiled = self._compiled_of
         for each in attachments:
             route = each.route
             if (route.kind, route.key) not in compiled:
@@ -149,7 +155,12 @@ class _Expander:
             own = compiled[each.route.kind, each.route.key]
             if each.accepted.status == "True":
                 (self._hosts if each.route.kind in names.HTTP_KINDS else self._streams).add(each, own)
-            self._tell_parent(each, own)
+
+    def _tell_parents(self, attachments: Sequence[Attachment]) -> None:
+        for each in attachments:
+            of = self._hosts if each.route.kind in names.HTTP_KINDS else self._streams
+            is_accepted = each.accepted.status == "True"
+            self._tell_parent(each, tuple(of.rules_of(each)) if is_accepted else ())
 
     def _compiled(self, route: Document[Any]) -> Compiled:
         """Made anew only when the Route or what one of its references leads to changed."""
@@ -160,12 +171,14 @@ class _Expander:
         make = partial(compiler, route, self._backends)
         return self._memo.get(("compiled", id(route), led), make, route)
 
-    def _tell_parent(self, attachment: Attachment, compiled: Compiled) -> None:
+    def _tell_parent(self, attachment: Attachment, rules: tuple[tuple[Origin, int], ...]) -> None:
+        compiled = self._compiled_of[attachment.route.kind, attachment.route.key]
         resolved = Condition(names.RESOLVED_REFS, "True", "ResolvedRefs")
         if compiled.unresolved:
             text = "; ".join(dict.fromkeys(each.message for each in compiled.unresolved))
             resolved = Condition(names.RESOLVED_REFS, "False", compiled.unresolved[0].reason, text)
-        outcome = ParentOutcome(reference_document(attachment.reference), (attachment.accepted, resolved))
+        reference = reference_document(attachment.reference)
+        outcome = ParentOutcome(reference, (attachment.accepted, resolved), rules)
         key = (attachment.route.kind, attachment.route.key)
         listed = self._outcomes.parents
         listed[key] = (*listed.get(key, ()), outcome)

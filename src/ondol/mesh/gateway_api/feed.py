@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -19,10 +19,10 @@ from ondol.mesh.gateway_api import expansion, names, statuses
 from ondol.mesh.gateway_api.expansion import Expansion, Objects, Surroundings
 from ondol.mesh.gateway_api.listeners import Place
 from ondol.mesh.gateway_api.outcomes import Condition, ParentOutcome
+from ondol.mesh.gateway_api.sifting import Sifter
 from ondol.mesh.gateway_api.statuses import Proxy
-from ondol.mesh.ingress.refused import Refused
+from ondol.mesh.kinds.kind import Finding
 from ondol.mesh.translate.credentials import Credentials
-from ondol.mesh.translate.registry import OF_GATEWAY_API
 from ondol.mesh.translate.translator import ingress_ports, port_problem
 from ondol.mesh.xds import types
 from ondol.mesh.xds.types import Accepted, Origin, Outcome
@@ -74,10 +74,11 @@ class Feed:
         self._sources: tuple[Any, ...] = ()
         self._alive: Sequence[Any] = ()
         self._expansion = Expansion()
-        self._refused = Refused(prefix=OF_GATEWAY_API)
+        self._sifter = Sifter()
         self._refusals: dict[str, str] = {}
         """What the proxy said of listeners of the ingress."""
         self._proxy = Proxy(lambda _name: False)
+        self._findings: Mapping[Origin, Sequence[Finding]] = {}
 
     def _add_writer(self, resource: Resource) -> None:
         fields, conditions = _WRITTEN[resource.kind]
@@ -121,7 +122,7 @@ class Feed:
             self._memo.sweep()
             # An id is a document's for as long as that lives.
             self._sources, self._alive = sources, documents
-        rules = self._refused.served(self._expansion.virtual_services)
+        rules = self._sifter.served(self._expansion.virtual_services, self._expansion.joined)
         if rules is self._expansion.virtual_services:
             return self._expansion
         return replace(self._expansion, virtual_services=rules)
@@ -135,20 +136,28 @@ class Feed:
                     self._refusals.pop(resource.name, None)
             elif outcome.type_url == types.LISTENER:
                 self._refusals[outcome.resource.name] = outcome.message
-        return self._refused.observe(listed)
+        return self._sifter.observe(listed)
 
     def refuse(self, origin: Origin, why: str) -> bool:
         """Leave out a rule made here of which nothing could be made; False where it is none."""
-        return self._refused.refuse(origin, why)
+        return self._sifter.refuse(origin, why)
 
     def next_trial(self) -> bool:
-        """Once all is settled: give one of several that were refused together a try of its own."""
-        return self._refused.next_trial()
+        """Once all is settled: give one of several that were refused together a try of its own.
+
+        Then more of one that is served in part.
+        """
+        return self._sifter.next_trial()
 
     # Told
 
-    def tell(self, runs: Callable[[str], bool]) -> None:
-        """Say of each object what became of it; `runs` says of a listener whether the proxy has it."""
+    def tell(self, findings: Mapping[Origin, Sequence[Finding]], runs: Callable[[str], bool]) -> None:
+        """Say of each object what became of it.
+
+        `findings` are those on the rules that were made of Routes, too; `runs` says of a listener whether
+        the proxy has it.
+        """
+        self._findings = self._sifter.of_whole(findings)
         self._proxy = Proxy(runs, lambda name: self._refusals.get(name, ""))
         for kind, controller in self._controllers.items():
             for each in self._informers[kind].lister.list():
@@ -181,20 +190,14 @@ class Feed:
         return {"parents": listed}
 
     def _parents(self, listed: Sequence[ParentOutcome], kind: str, key: Key) -> Sequence[ParentOutcome]:
-        """With the proxy's words where it refused what was made of the Route."""
-        refused = [
-            why
-            for origin, why in self._refused.rules.items()
-            if (kind, key) in self._expansion.sources.get(origin, ())
-        ]
-        if not refused:
+        """With what is said of its hosts, and the proxy's words where it refused what was made of it."""
+        listed = statuses.claimed(listed, self._findings)
+        why = self._sifter.why((kind, key), self._expansion.sources)
+        if not why:
             return listed
-        condition = Condition(names.ACCEPTED, "False", "RejectedByProxy", refused[0])
+        condition = Condition(names.ACCEPTED, "False", "RejectedByProxy", why)
         return [
-            replace(
-                each, conditions=tuple(condition if c.type == names.ACCEPTED else c for c in each.conditions)
-            )
-            for each in listed
+            replace(each, conditions=statuses.with_accepted(each.conditions, condition)) for each in listed
         ]
 
     async def _write(self, kind: str, key: Key) -> Result | None:

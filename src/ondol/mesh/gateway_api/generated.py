@@ -31,9 +31,12 @@ def gateway(
     return Rule(origin, listener.gateway.created if created is None else created, spec)
 
 
-def rule(namespace: str, name: str, created: str, spec: istio.VirtualServiceSpec) -> VirtualService:
-    origin = Origin("VirtualService", namespace, f"{OF_GATEWAY_API}{name}", _version(spec))
-    return Rule(origin, created, spec)
+def rule(
+    namespace: str, name: str, created: str, spec: istio.VirtualServiceSpec, on_behalf: str = ""
+) -> VirtualService:
+    """A VirtualService as old as its claim to its hosts; at the ingress that is of a Gateway's namespace."""
+    origin = Origin("VirtualService", namespace, f"{OF_GATEWAY_API}{name}", f"{_version(spec)}:{created}")
+    return Rule(origin, created, spec, on_behalf=on_behalf)
 
 
 def _version(spec: istio.Struct) -> str:

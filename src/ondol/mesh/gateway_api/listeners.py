@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -63,6 +63,22 @@ class Open:
     @property
     def hostname(self) -> str:
         return (self.spec.hostname or "*").lower()
+
+    @property
+    def claimant(self) -> str:
+        """The namespace for which it claims hosts: the Gateway's, which admits ListenerSets and Routes."""
+        return self.gateway.namespace
+
+    @property
+    def created(self) -> str:
+        """Since when it can be there."""
+        return max(self.gateway.created, self.owner.created)
+
+    def since(self, host: str, route: Document[Any] | None = None) -> str:
+        """Since when it claims a host: its own since it is there, others since there is a Route, too."""
+        if route is None or (self.spec.hostname and host == self.hostname):
+            return self.created
+        return max(self.created, route.created)
 
     @property
     def is_served(self) -> bool:

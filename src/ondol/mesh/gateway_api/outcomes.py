@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ondol.api.conditions import Status
 from ondol.api.objects import Key, Object
 from ondol.mesh.gateway_api.model import RouteGroupKind
+from ondol.mesh.xds.types import Origin
 
 
 class Condition(NamedTuple):
@@ -47,6 +48,8 @@ class ParentOutcome:
     reference: Object
     """As the object has it."""
     conditions: tuple[Condition, ...]
+    rules: tuple[tuple[Origin, int], ...] = ()
+    """What stands for a Route at the ingress, and how many of its hosts are in each."""
 
 
 @dataclass(frozen=True, slots=True)

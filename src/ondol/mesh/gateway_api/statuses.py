@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ondol.api import conditions, objects
@@ -17,6 +17,9 @@ from ondol.mesh.gateway_api.outcomes import (
     ListenerOutcome,
     ParentOutcome,
 )
+from ondol.mesh.kinds.findings import CLAIMED
+from ondol.mesh.kinds.kind import Finding
+from ondol.mesh.xds.types import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,36 @@ def of_parents(
             }
         )
     return listed
+
+
+def claimed(
+    outcomes: Sequence[ParentOutcome], findings: Mapping[Origin, Sequence[Finding]]
+) -> Sequence[ParentOutcome]:
+    """What is said of a Route's parents, with the hosts that another namespace has.
+
+    The Route is not accepted where it is served for none; `findings` are those on what was made of Routes.
+    """
+    return [_claimed(each, findings) for each in outcomes]
+
+
+def _claimed(of: ParentOutcome, findings: Mapping[Origin, Sequence[Finding]]) -> ParentOutcome:
+    lost = [
+        finding.message
+        for origin, _ in of.rules
+        for finding in findings.get(origin, ())
+        if finding.code == CLAIMED
+    ]
+    if not lost:
+        return of
+    text = "; ".join(dict.fromkeys(lost))
+    condition = Condition(names.ACCEPTED, "True", "Accepted", text)
+    if len(lost) >= sum(hosts for _, hosts in of.rules):
+        condition = Condition(names.ACCEPTED, "False", "HostnameConflict", text)
+    return replace(of, conditions=with_accepted(of.conditions, condition))
+
+
+def with_accepted(conditions: Sequence[Condition], accepted: Condition) -> tuple[Condition, ...]:
+    return tuple(accepted if each.type == names.ACCEPTED else each for each in conditions)
 
 
 def _conditions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +48,7 @@ class Streams:
         self._namespace = namespace
         self._attached: dict[int, list[tuple[Attachment, Compiled, tuple[str, ...]]]] = {}
         """By the identity of the listener."""
+        self._origins: dict[tuple[int, Source], tuple[Origin, int]] = {}
 
     def add(self, attachment: Attachment, compiled: Compiled) -> None:
         for listener, hosts in attachment.listeners:
@@ -81,5 +82,15 @@ class Streams:
         else:
             spec = istio.VirtualServiceSpec(hosts, bound, tcp=(istio.TCPRoute(route=shares),))
         of.gateways.append(generated.gateway(self._namespace, name, listener, hosts))
-        of.virtual_services.append(generated.rule(self._namespace, name, route.created, spec))
-        of.sources[of.virtual_services[-1].origin] = [(route.kind, route.key)]
+        since = max(listener.since(host, route) for host in hosts)
+        rule = generated.rule(self._namespace, name, since, spec, listener.claimant)
+        of.virtual_services.append(rule)
+        of.sources[rule.origin] = [(route.kind, route.key)]
+        self._origins[id(listener), (route.kind, route.key)] = rule.origin, len(hosts)
+
+    def rules_of(self, attachment: Attachment) -> Iterator[tuple[Origin, int]]:
+        """What was made of a Route at a parent, and for how many hosts."""
+        for listener, _ in attachment.listeners:
+            key = (id(listener), (attachment.route.kind, attachment.route.key))
+            if key in self._origins:
+                yield self._origins[key]

@@ -65,6 +65,14 @@ class Refused:
         self.rules[origin] = why
         return True
 
+    def alone(self) -> list[tuple[Origin, str]]:
+        """Those that were refused by themselves, so that nobody else is to blame."""
+        return [(origin, why) for origin, why in self.rules.items() if origin not in self._trials]
+
+    def forget(self, origin: Origin) -> None:
+        """Serve it again, if it still is what it was."""
+        self.rules.pop(origin, None)
+
     def _reject(self, outcome: Rejected) -> bool:
         name = outcome.resource.name
         if outcome.type_url == types.SECRET or name == termination.NAME:

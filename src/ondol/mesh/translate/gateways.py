@@ -9,6 +9,7 @@ others' wildcards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -126,6 +127,8 @@ class _Port:
     observed: Observed
     origins: dict[Origin, None] = field(default_factory=dict)
     admissions: Sequence[Admission] = ()
+    lost: AbstractSet[tuple[Origin, str]] = frozenset()
+    """By Gateway, the hosts of which only others' rules are served."""
 
     @property
     def name(self) -> str:
@@ -140,6 +143,8 @@ class _Port:
         self.origins.update(dict.fromkeys(self.observed.origins))
         every = self.maker.admissions(self.name, self.servers, self.asked.rules)
         self.admissions = [each for each in every if not each.holder]
+        served = {(each.gateway.origin, each.host) for each in self.admissions}
+        self.lost = {(each.gateway.origin, each.host) for each in every if each.holder} - served
         first = self.servers[0][1]
         if servers.is_tls(first):
             self._tls()
@@ -231,6 +236,8 @@ class _Port:
             _secure(chain, termination.context([each.certificate]))
             namespace = each.certificate.name.partition("/")[0]
             for host, created in each.since:
+                if (gateway.origin, host) in self.lost:
+                    continue
                 names.ask(_Claim(host, namespace, (created, namespace, ""), chain))
         pairs = [(gateway, server)]
         self.parts.tables[self.name] = self.maker.ingress(self.name, pairs, self._served(pairs))
@@ -241,7 +248,13 @@ class _Port:
         ]
 
     def _terminated(self, names: _Names, index: int, gateway: Gateway, server: istio.Server) -> None:
-        """TLS ends here: with what the server's Secrets hold, or at once."""
+        """TLS ends here: with what the server's Secrets hold, or at once.
+
+        A name whose requests would only be answered that there is nothing is left to whoever has the host.
+        """
+        asked = [host for host in servers.bare_hosts(server) if (gateway.origin, host) not in self.lost]
+        if not asked:
+            return
         tls = server.tls or istio.ServerTLSSettings(mode="SIMPLE")
         shown = credentials.resolved(tls, gateway.namespace, self.asked.credentials)
         name = f"{self.name}|{gateway.namespace}/{gateway.origin.name}|{server.port.name}"
@@ -260,7 +273,7 @@ class _Port:
             self.parts.certificates.update((_key(each.name), None) for each in shown.certificates)
             if shown.authorities is not None:
                 self.parts.authorities[_key(shown.authorities.name)] = None
-        for host in servers.bare_hosts(server):
+        for host in asked:
             names.ask(_Claim(host, gateway.namespace, (*gateway.age, index), chain))
 
     def _requests(self, name: str, gateway: Gateway, server: istio.Server, *, tells_client: bool) -> _Chain:

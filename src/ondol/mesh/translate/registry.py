@@ -79,6 +79,8 @@ class Rule(Generic[S]):
     is_dry_run: bool = False
     joined: tuple[tuple[str, Origin], ...] = ()
     """Which of its routes, by name, came from which other object (`delegation`)."""
+    on_behalf: str = ""
+    """The namespace for which it claims hosts at the ingress, where that is not its own: a Gateway's."""
 
     @property
     def identity(self) -> tuple[Origin, ...]:
@@ -96,13 +98,18 @@ class Rule(Generic[S]):
 
     @property
     def is_of_gateway_api(self) -> bool:
-        """Whether Gateways say who may have its hosts: it claims none, and none is claimed before it."""
+        """Whether it was made of Routes, and of them for all that may share its host."""
         return self.origin.name.startswith(OF_GATEWAY_API)
+
+    @property
+    def claimant(self) -> str:
+        """The namespace that holds its hosts at the ingress, if it is the first to ask for them."""
+        return self.on_behalf or self.namespace
 
     @property
     def age(self) -> tuple[str, str, str]:
         """Sorts the oldest first, as Istio settles conflicts."""
-        return (self.created, self.origin.namespace, self.origin.name)
+        return (self.created, self.claimant, self.origin.name)
 
 
 VirtualService = Rule[istio.VirtualServiceSpec]

@@ -116,16 +116,23 @@ def admissions(registry: Registry, servers: Servers, rules: Iterable[VirtualServ
 def judged(registry: Registry, listed: Sequence[Admission]) -> list[Admission]:
     """Those who ask, in order of age, with the holder where another namespace has the host.
 
-    Routes of Gateway API hold nothing: whose they may be is for the Gateway they attach to.
+    What was made of Routes claims for the namespace of their Gateway. A holder's has those of root
+    namespaces in it, so that these are left out by themselves.
     """
     holders: dict[str, str] = {}
     for each in listed:
-        if each.host not in holders and not each.rule.is_of_gateway_api:
-            holders[each.host] = reach.owner(each.host, registry.cluster_domain) or each.rule.namespace
-    return [
-        each if each.rule.is_of_gateway_api else _judged(each, holders[each.host], registry.roots)
-        for each in listed
-    ]
+        if each.host not in holders:
+            holders[each.host] = reach.owner(each.host, registry.cluster_domain) or each.rule.claimant
+    of_routes = [each for each in listed if each.rule.is_of_gateway_api]
+    joined = {(e.gateway.origin, e.host) for e in of_routes if e.rule.claimant == holders[e.host]}
+    repeated = {
+        id(each)
+        for each in of_routes
+        if each.rule.claimant in registry.roots
+        and each.rule.claimant != holders[each.host]
+        and (each.gateway.origin, each.host) in joined
+    }
+    return [_judged(each, holders[each.host], registry.roots) for each in listed if id(each) not in repeated]
 
 
 def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Iterator[Admission]:
@@ -146,7 +153,7 @@ def requested(registry: Registry, servers: Servers, rule: VirtualService) -> Ite
 
 
 def _judged(admission: Admission, holder: str, roots: frozenset[str]) -> Admission:
-    namespace = admission.rule.namespace
+    namespace = admission.rule.claimant
     if namespace == holder or namespace in roots:
         return admission
     speaks = admission.gateway.namespace == holder or admission.gateway.namespace in roots
