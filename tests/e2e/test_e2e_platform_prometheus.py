@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 _BUILD_TIMEOUT_S: Final = 300.0
 _BLOCKS: Final = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "metrics.md").read_text(), re.DOTALL)
 _PAGES: Final = ("", "/cadvisor", "/resource", "/probes")
-_JOBS: Final = {"kube-apiserver", "kube-state-metrics", "kubelet", "ondol"}
+_JOBS: Final = {"istio", "kube-apiserver", "kube-state-metrics", "kubelet", "ondol"}
 _QUERIES: Final = (
     # As the rules of kubernetes-mixin join what containers use with where their pods run.
     (
@@ -38,6 +38,7 @@ _QUERIES: Final = (
     ),
     'count(prober_probe_total{job="kubelet",metrics_path="/metrics/probes"})',
     'count(machine_memory_bytes{job="kubelet"})',
+    'count(istio_build{job="istio"})',
 )
 
 
@@ -47,7 +48,8 @@ def test_every_page_of_the_node_can_be_read(cluster: Kubectl) -> None:
     for page in _PAGES:
         text = cluster("get", "--raw", f"/api/v1/nodes/{name}/proxy/metrics{page}")
         _check(text)
-    _check(cluster("get", "--raw", "/ondol/metrics/state"))
+    for page in ("state", "mesh"):
+        _check(cluster("get", "--raw", f"/ondol/metrics/{page}"))
 
 
 def _check(text: str) -> None:
